@@ -24,6 +24,8 @@ mod http_size;
 #[cfg(feature = "http")]
 mod http_tls;
 #[cfg(feature = "cli")]
+mod names;
+#[cfg(feature = "cli")]
 mod program;
 #[cfg(feature = "cli")]
 mod receivers;

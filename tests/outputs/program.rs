@@ -5,8 +5,6 @@ use std::io::Write;
 #[cfg(feature = "http")]
 use std::path::Path;
 #[cfg(feature = "http")]
-use std::process::Command;
-#[cfg(feature = "http")]
 use std::sync::{Arc, Mutex};
 
 use crate::common::checker::Checker;
@@ -14,11 +12,7 @@ use crate::common::child::Drainline;
 use crate::common::client;
 #[cfg(feature = "http")]
 use crate::common::http_peer::{HttpPeer, Reply};
-#[cfg(feature = "http")]
-use crate::common::mount::attempt;
 use crate::common::port::free_port;
-#[cfg(feature = "http")]
-use crate::common::root::is_root;
 use crate::common::tagged::{Cut, Tagged};
 use crate::common::tool::refused;
 use crate::common::wait::{DEADLINE, wait_until};
@@ -268,6 +262,30 @@ fn sighup_reads_a_token_again_that_the_server_still_takes() {
     exit.assert_code(0);
     let told = "SIGHUP: reading what outputs log in with, and their files of TLS, again";
     assert!(exit.stderr.contains(told), "{exit}");
+}
+
+/// A token out of the environment, by the word of each dialect or the one that is given.
+#[cfg(feature = "http")]
+#[test]
+fn a_token_of_a_variable_is_in_the_header() {
+    for (options, expected) in [
+        ("", "Bearer token-1"),
+        ("&token_scheme=ApiKey", "ApiKey token-1"),
+        ("&dialect=splunk", "Splunk token-1"),
+    ] {
+        let peer =
+            HttpPeer::start(|_| Reply::Answer("200 OK", String::new(), r#"{"code":0}"#.into()));
+        let sink = format!("{}?token_env=TOKEN_OF_IT{options}", peer.url());
+        let launch = Drainline::with(&["--sink", &sink]).env("TOKEN_OF_IT", "token-1");
+        let mut server = launch.start();
+        let mut stream = server.connect();
+        stream.write_all(b"message\n").unwrap();
+        client::half_close(stream);
+        server.wait_until_all_ended();
+        server.terminate().assert_code(0);
+        let requests = peer.requests();
+        assert_eq!(requests[0].header("authorization"), Some(expected));
+    }
 }
 
 /// The answer may take ten minutes, and the drain half a second.
@@ -639,43 +657,6 @@ fn the_log_says_when_http_tries_again() {
             .map(str::to_owned);
         assert_eq!(asks.as_deref(), Some("identity"));
     }
-}
-
-/// A request over a connection that is open waits for no server of names.
-#[cfg(feature = "http")]
-#[test]
-fn a_name_of_an_http_server_is_looked_up_for_a_new_connection_alone() {
-    let mut unshare = Command::new("unshare");
-    unshare.args(["--mount", "mount", "--bind", "/etc/hosts", "/etc/hosts"]);
-    if !is_root("replace /etc/hosts") || !attempt(&mut unshare) {
-        return;
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let hosts = directory.path().join("hosts");
-    fs::write(&hosts, "127.0.0.1 store.test\n").unwrap();
-    let peer = HttpPeer::start(|_| Reply::ok());
-    let url = format!(
-        "http://store.test:{}?dialect=ndjson&requests=1",
-        peer.address.port()
-    );
-    let line = r#"mount --bind "$0" /etc/hosts && exec "$@""#;
-    let hosts_path = hosts.to_str().unwrap();
-    let by = ["unshare", "--mount", "sh", "-c", line, hosts_path];
-    let mut server = Drainline::with(&["--sink", &url]).by(&by).start();
-    let mut stream = server.connect();
-    for nth in 0..3 {
-        if nth == 1 {
-            // In place: the mount is of this file, and no name stands in it any more.
-            fs::write(&hosts, "").unwrap();
-        }
-        stream.write_all(b"message\n").unwrap();
-        wait_until("a request", DEADLINE, || peer.requests().len() > nth);
-    }
-    client::half_close(stream);
-    let exit = server.terminate();
-    exit.assert_code(0);
-    assert_eq!(exit.u64("sink_failures"), 0, "{exit}");
-    assert_eq!(peer.connections(), 1);
 }
 
 #[test]
