@@ -107,6 +107,18 @@ fn what_stands_before_a_host_is_told_as_its_url_is() {
 }
 
 #[test]
+fn the_help_has_the_values_of_options_that_have_few() {
+    let (_, help) = ran(&["--help"], &[]);
+    for option in [
+        "fsync=off|batch|TIME ",
+        "framing=lines|nul|octet-counted|length-prefixed ",
+        "envelope=raw|json|TEXT ",
+    ] {
+        assert!(help.contains(&format!(" {option}")), "{option}: {help}");
+    }
+}
+
+#[test]
 fn check_prints_no_option_that_has_no_effect() {
     let mut idle = vec![("tcp://127.0.0.1:9", "tls_"), ("unix:/tmp/nobody", "tls_")];
     if cfg!(feature = "redis") {
