@@ -55,7 +55,7 @@ impl UsageError {
     /// `line` in one line, behind the program's name.
     pub(crate) fn new(code: u8, line: &str) -> Self {
         UsageError {
-            line: format!("drainline: {}", one_line(line)),
+            line: format!("drainline: {}", without_logins(&one_line(line))),
             code,
         }
     }
@@ -191,4 +191,46 @@ fn one_line(text: &str) -> String {
         }
     }
     line
+}
+
+/// The line without the logins of its URLs: one may stand where none is expected, and a password
+/// in it. A password without escapes may hold anything, so each reaches to the last `@`.
+fn without_logins(line: &str) -> String {
+    const SIGN: &str = "://";
+    let mut pieces = line.split(SIGN);
+    let mut shown = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        shown += SIGN;
+        shown += &match piece.rfind('@') {
+            Some(at) => format!("***{}", &piece[at..]),
+            None => piece.to_owned(),
+        };
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_in_the_wrong_place_is_told_without_its_login() {
+        let told = |line: &str| UsageError::new(BAD_VALUE, line).line;
+        for (line, expected) in [
+            (
+                "unexpected argument 'http://me:hunter2@host/x': expected flags",
+                "drainline: unexpected argument 'http://***@host/x': expected flags",
+            ),
+            (
+                "invalid value 'redis://:a/b?c@d@h/s' for --listen: or a URL: tcp://ADDRESS",
+                "drainline: invalid value 'redis://***@h/s' for --listen: or a URL: tcp://ADDRESS",
+            ),
+            (
+                "unknown flag --a@b: drainline -h lists the flags",
+                "drainline: unknown flag --a@b: drainline -h lists the flags",
+            ),
+        ] {
+            assert_eq!(told(line), expected);
+        }
+    }
 }
