@@ -263,15 +263,67 @@ fn the_json_report_has_every_figure_with_its_type() {
 #[test]
 fn each_output_says_at_start_what_delivered_means_there() {
     let directory = tempfile::tempdir().unwrap();
-    let file = format!("file:{}", directory.path().join("log").display());
-    for (sink, means) in [
+    let path = directory.path().join("log").display().to_string();
+    let kernel = "this machine's kernel took the message's last byte: it arrives at most once";
+    let answered = "the server has answered its request with 2xx (at least once";
+    let collector =
+        "Splunk's collector has answered 2xx, and may not have indexed it yet (at least";
+    let mut table = vec![
         ("stdout", "write(2) took the message's last byte: a pipe's"),
         ("null", "the message was read and counted"),
-        (&file, "write(2) took the message's last byte: it survives"),
-    ] {
-        let exit = Drainline::start(&["--sink", sink]).terminate();
-        let line = format!("] output {sink}: delivered means that {means}");
-        assert!(exit.stderr.contains(&line), "{line}: {exit}");
+        (
+            "file:PATH",
+            "write(2) took the message's last byte: it survives",
+        ),
+        (
+            "file://PATH?fsync=10s",
+            "write(2) took the message's last byte: a crash of the machine loses those since the \
+             last sync, one every 10s or second",
+        ),
+        (
+            "file://PATH?fsync=batch",
+            "fdatasync(2) returned: the message survives a crash of the machine",
+        ),
+        (
+            "exec:cat",
+            "the pipe to the command took the message's last byte: it arrives at most once, and \
+             up to 64 KiB are lost if the command dies",
+        ),
+        ("tcp://127.0.0.1:9", kernel),
+        ("unix:PATH", kernel),
+    ];
+    if cfg!(feature = "redis") {
+        let xadd = "Redis answered the message's XADD (at least once";
+        table.push(("redis://127.0.0.1:9/stream", xadd));
+    }
+    if cfg!(feature = "http") {
+        table.extend([
+            ("http://127.0.0.1:9?dialect=ndjson", answered),
+            ("http://127.0.0.1:9?dialect=loki&labels=a=b", answered),
+            (
+                "http://127.0.0.1:9?dialect=elasticsearch&index=a",
+                "the server's answer to _bulk says that it took the document (at least once",
+            ),
+            ("http://127.0.0.1:9?dialect=splunk&token=a", collector),
+            ("http://127.0.0.1:9?dialect=splunk-raw&token=a", collector),
+            (
+                "http://127.0.0.1:9?refused=PATH",
+                "the server has answered its request with 2xx, or that it was set aside in PATH \
+                 (at least once",
+            ),
+        ]);
+    }
+    for (sink, means) in table {
+        let [sink, means] = [sink, means].map(|text| text.replace("PATH", &path));
+        let exit = Drainline::start(&["--sink", &sink]).terminate();
+        // A URL's options are not in its name.
+        let place = sink.split_once('?').map_or(&*sink, |(place, _)| place);
+        let begin = format!("] output {place}");
+        let told = format!(": delivered means that {means}");
+        let mut lines = exit.stderr.lines();
+        let is_it = |line: &str| line.contains(&begin) && line.contains(&told);
+        assert!(lines.any(is_it), "{begin}…{told}: {exit}");
+        let _ = fs::remove_file(&path);
     }
 }
 

@@ -107,6 +107,33 @@ fn a_command_that_ends_at_once_costs_no_message() {
     );
 }
 
+/// A command tells before it ends, so two that have told are at least as far from each other as the
+/// wait between them was long, however slow the machine is.
+#[test]
+fn a_command_that_ends_at_once_is_started_less_and_less_often() {
+    const LOOKED_AT: f64 = 4.0;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("times");
+    let line = format!("cut -d' ' -f1 /proc/uptime >> {}; exit 1", file.display());
+    let (server, mut stream) = start(Exec::shell(line).unwrap());
+    stream.write_all(b"message\n").unwrap();
+    client::half_close(stream);
+    let times = || -> Vec<f64> {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        let times: Vec<f64> = text.lines().filter_map(|line| line.parse().ok()).collect();
+        times.iter().map(|time| time - times[0]).collect()
+    };
+    let is_looked_at = |time: &f64| *time < LOOKED_AT;
+    wait_until("some seconds of starts", DEADLINE, || {
+        !times().iter().all(is_looked_at)
+    });
+    // The waits are at least 50, 100, 200, 400, 800 and 1,600 ms, which is seven starts; a look
+    // once a second may find one that has ended, and then the next start is at once.
+    let starts = times().into_iter().filter(is_looked_at).count();
+    assert!(starts <= 12, "{:?}", times());
+    assert_both_close(&server.shutdown(Duration::from_millis(100)));
+}
+
 #[test]
 fn a_command_that_never_reads_holds_up_its_messages_and_not_the_end() {
     let exec = Exec::open(["sleep", "1000"]).unwrap();
@@ -289,7 +316,8 @@ fn a_command_that_closes_its_stdin_and_stays_is_ended_and_started_anew() {
         let _ = stream.write_all(b"nobody reads this\n");
         pids(&file).len() >= 3
     });
-    server.shutdown(Duration::from_secs(5));
+    drop(stream);
+    assert_both_close(&server.shutdown(Duration::from_secs(5)));
     let all = pids(&file);
     wait_until("the end of all", DEADLINE, || {
         !all.iter().any(|&pid| is_there(pid))
