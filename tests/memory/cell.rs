@@ -176,7 +176,8 @@ impl Cell {
         };
         let child = launch.stdout(Stdout::Given(writer.into())).start();
         let limits = child.limits();
-        let watch = self.peer.map(|_| Watch::start(child.pid()));
+        let has_outputs = self.peer.is_some() || self.args.iter().any(|arg| arg == "--sink");
+        let watch = has_outputs.then(|| Watch::start(child.pid()));
         let mut running = Running {
             child,
             sink: Sink::start(reader),

@@ -1,11 +1,11 @@
 //! The grid: each framing, output framing, buffer, size of message and number of connections, with
-//! each other.
+//! each other; and a third of that beside a second output, which is dead.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cell::{Cell, Step};
+use super::cell::{Cell, FOLDER, Step};
 use super::driver::{ENDLESS, Part, Script};
 
 const FRAMINGS: [&str; 5] = ["lines", "nul", "octet-counted", "syslog", "length-prefixed"];
@@ -21,6 +21,8 @@ const SIZES: [Size; 5] = [
 ];
 const CONNECTIONS: [usize; 3] = [1, 64, 1_000];
 const DIMENSIONS: [usize; 6] = [5, 4, 4, 4, 5, 3];
+/// The default of an output that nobody waits for.
+const LANE_BYTES: u64 = 16 << 20;
 
 #[derive(Debug, Clone, Copy)]
 enum Size {
@@ -34,7 +36,7 @@ type Place = [usize; 6];
 
 /// Every cell.
 pub fn whole() -> Vec<Cell> {
-    places().into_iter().map(cell).collect()
+    cells(&places())
 }
 
 /// So many cells that each value of each dimension meets each value of each other one; always the
@@ -49,9 +51,18 @@ pub fn pairwise() -> Vec<Cell> {
         for pair in pairs(&best) {
             left.remove(&pair);
         }
-        cover.push(cell(best));
+        cover.push(best);
     }
-    cover
+    cells(&cover)
+}
+
+/// A cell of each place, and of every third one a second.
+fn cells(places: &[Place]) -> Vec<Cell> {
+    let alone = places.iter().map(|&place| cell(place, false));
+    let beside_dead = places.iter().skip(1).step_by(3);
+    alone
+        .chain(beside_dead.map(|&place| cell(place, true)))
+        .collect()
 }
 
 fn places() -> Vec<Place> {
@@ -72,9 +83,15 @@ fn pairs(place: &Place) -> impl Iterator<Item = (usize, usize, usize, usize)> + 
         .flat_map(move |one| (0..one).map(move |other| (one, place[one], other, place[other])))
 }
 
-fn cell([framing, output, messages, bytes, size, connections]: Place) -> Cell {
+fn cell([framing, output, messages, bytes, size, connections]: Place, has_dead: bool) -> Cell {
     let (framing, output) = (FRAMINGS[framing], OUTPUTS[output]);
     let (messages, buffer_bytes) = (MESSAGES[messages], BYTES[bytes]);
+    let messages = match has_dead {
+        // Each of several outputs has room for each of them from the beginning, and others run on
+        // this machine.
+        true => messages.min(1_000_000),
+        false => messages,
+    };
     let connections = CONNECTIONS[connections];
     let asked = match SIZES[size] {
         Size::Of(_) => 64 << 10,
@@ -93,19 +110,33 @@ fn cell([framing, output, messages, bytes, size, connections]: Place) -> Cell {
         Size::Of(size) => size,
         Size::Max(_) => max_message as usize,
     };
+    // Nobody listens there, and nobody waits for it.
+    let lane = LANE_BYTES.max(max_message + beside);
+    let dead = format!("unix:{FOLDER}/nobody?required=false&buffer_bytes={lane}B");
+    let own = [
+        messages.to_string(),
+        format!("{buffer_bytes}B"),
+        format!("{max_message}B"),
+        connections.to_string(),
+    ];
+    let mut settings = vec![
+        ("--framing", framing),
+        ("--output-framing", output),
+        ("--buffer-messages", &*own[0]),
+        ("--buffer-bytes", &own[1]),
+        ("--max-message", &own[2]),
+        ("--max-connections", &own[3]),
+    ];
+    if has_dead {
+        settings.extend([("--sink", "stdout"), ("--sink", &dead)]);
+    }
+    let of_dead = if has_dead { ", a dead output" } else { "" };
     Cell {
         name: format!(
-            "{framing} to {output}, {messages} messages, {}, {size} B of {max_message}, {connections} connections",
+            "{framing} to {output}, {messages} messages, {}, {size} B of {max_message}, {connections} connections{of_dead}",
             named(buffer_bytes)
         ),
-        args: args(&[
-            ("--framing", framing),
-            ("--output-framing", output),
-            ("--buffer-messages", &messages.to_string()),
-            ("--buffer-bytes", &format!("{buffer_bytes}B")),
-            ("--max-message", &format!("{max_message}B")),
-            ("--max-connections", &connections.to_string()),
-        ]),
+        args: args(&settings),
         file: None,
         peer: None,
         prepare: None,
