@@ -361,6 +361,10 @@ mod tests {
             ("file:///a%3F%%%25/%H", "/a?%%%%/%H"),
             ("file:///%%%Y", "/%%%Y"),
         ] {
+            if !cfg!(feature = "strftime") {
+                assert!(read(typed).is_none(), "{typed}");
+                continue;
+            }
             let file = read(typed).unwrap_or_else(|| panic!("{typed} is refused"));
             assert_eq!(file.pattern.as_deref(), Some(pattern), "{typed}");
             let again = read(&file.url()).expect("what is printed is read");
