@@ -47,7 +47,7 @@ pub(crate) fn finish(server: Server, stream: TcpStream) -> Report {
     report
 }
 
-fn refused(report: &Report) -> u64 {
+pub(crate) fn refused(report: &Report) -> u64 {
     report.stats.dropped.get(DropReason::Refused)
 }
 
@@ -352,39 +352,6 @@ fn a_body_that_is_too_large_is_sent_in_halves() {
     let small = requests.filter(|request| request.body.len() <= MOST);
     let lines: BTreeSet<_> = small.flat_map(|request| request.lines()).collect();
     assert_eq!(lines.len(), 200);
-}
-
-#[test]
-fn a_message_that_is_refused_costs_no_other_one() {
-    let peer = HttpPeer::start(|request| match request.text().contains("poison") {
-        true => Reply::Answer("400 Bad Request", String::new(), "bad line".to_owned()),
-        false => Reply::ok(),
-    });
-    let (server, mut stream) = start(Http::to(&peer.url()).requests(2));
-    send(&mut stream, 0..700);
-    stream.write_all(b"poison\n").unwrap();
-    send(&mut stream, 700..1000);
-    wait_delivered(&server, 1000);
-    let report = finish(server, stream);
-    assert_eq!(refused(&report), 1);
-    let requests = peer.requests().into_iter();
-    let good = requests.filter(|request| !request.text().contains("poison"));
-    let lines: Vec<_> = good.flat_map(|request| request.lines()).collect();
-    assert_eq!(lines.len(), 1000, "each once");
-}
-
-/// Nothing that is sent can be accepted: that is not found out message by message.
-#[test]
-fn a_peer_that_refuses_everything_is_not_asked_for_each_message() {
-    let peer = HttpPeer::start(|_| Reply::status("400 Bad Request"));
-    let (server, mut stream) = start(Http::to(&peer.url()).requests(1));
-    send(&mut stream, 0..1000);
-    wait_until("all refused", DEADLINE, || {
-        server.stats().dropped.get(DropReason::Refused) == 1000
-    });
-    finish(server, stream);
-    let bodies = peer.requests().len();
-    assert!(bodies <= 500, "{bodies} requests for 1000 messages");
 }
 
 #[test]

@@ -18,6 +18,8 @@ mod http_early;
 #[cfg(feature = "http")]
 mod http_ends;
 #[cfg(feature = "http")]
+mod http_refused;
+#[cfg(feature = "http")]
 mod http_servers;
 #[cfg(feature = "http")]
 mod http_size;

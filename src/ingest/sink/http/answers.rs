@@ -1,7 +1,6 @@
 //! What the answers mean for the messages that were sent.
 
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use log::Level;
@@ -72,11 +71,9 @@ impl Http {
                 self.send_again(work, messages, &failure);
                 Some(failure)
             }
-            Verdict::TooLarge(_) if messages > 1 => {
-                self.split(work, messages);
-                None
-            }
-            Verdict::Refused(_) if messages > 1 && take_one(&work.splits) => {
+            // A message is refused alone, and no other one with it. Whoever answers everything so
+            // gets two requests for each message less one for each body, and no more than these.
+            Verdict::TooLarge(_) | Verdict::Refused(_) if messages > 1 => {
                 self.split(work, messages);
                 None
             }
@@ -214,7 +211,7 @@ impl Http {
             let (_, rest) = part.split(written);
             dropped = rest.messages;
             if outcome.is_err() {
-                self.again.push_front(Work::new(vec![rest], 0));
+                self.again.push_front(Work::new(vec![rest]));
                 dropped = 0;
             }
             if written > 0 {
@@ -238,11 +235,4 @@ impl Http {
         }
         outcome
     }
-}
-
-fn take_one(splits: &AtomicU32) -> bool {
-    let less_one = |left: u32| left.checked_sub(1);
-    splits
-        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less_one)
-        .is_ok()
 }

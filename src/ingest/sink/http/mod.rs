@@ -73,10 +73,9 @@ const RENEWAL_DESCRIPTORS: u64 = 2;
 /// at a time until one succeeds. That is the case of a connection that cannot be made or breaks,
 /// a timeout, an answer that is no HTTP or not whole, and of every status but these:
 /// - 2xx: delivered; of `_bulk`, what the answer says of each document.
-/// - 413: the messages are sent again in two halves; one that is too large alone is refused. A
+/// - 413, 400 and 422: a message in it is too large, or is refused. The messages are sent again in
+///   two halves, until each one that is refused stands alone: no other one is refused with it. A
 ///   server that answers everything so gets two requests for each message, and refuses all.
-/// - 400 and 422: a message in it is refused. The messages are sent again in halves, up to 32 times
-///   for one body, until those that are refused stand alone.
 ///
 /// What fails twice in a row though there was a connection (a timeout, 408, 429, 5xx, a connection
 /// that is closed) may be more than the server takes at once: from then on it is sent in halves,

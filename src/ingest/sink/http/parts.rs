@@ -1,8 +1,5 @@
 //! Which messages a request is about.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
-
 /// Messages of a batch that stand beside each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part {
@@ -36,19 +33,13 @@ impl Part {
 #[derive(Clone, Debug)]
 pub(super) struct Work {
     pub(super) parts: Vec<Part>,
-    /// How often they may still be split in search of what is refused among them.
-    pub(super) splits: Arc<AtomicU32>,
     /// How often in a row they were too much at once, perhaps.
     pub(super) failures: u32,
 }
 
 impl Work {
-    pub(super) fn new(parts: Vec<Part>, splits: u32) -> Work {
-        Work {
-            parts,
-            splits: Arc::new(AtomicU32::new(splits)),
-            failures: 0,
-        }
+    pub(super) fn new(parts: Vec<Part>) -> Work {
+        Work { parts, failures: 0 }
     }
 
     /// Splits it behind so many messages.
@@ -61,10 +52,8 @@ impl Work {
             front.extend((first.messages > 0).then_some(first));
             back.extend((second.messages > 0).then_some(second));
         }
-        let splits = Arc::clone(&self.splits);
         let front = Work {
             parts: front,
-            splits,
             failures: self.failures,
         };
         let back = Work {

@@ -13,10 +13,6 @@ use super::threads::Job;
 use crate::ingest::sink::batches::Batches;
 use crate::server::Weigh;
 
-/// How often the messages of one request are split in two to find what is refused among them: one
-/// in 10,000 takes 14, and whoever sends nothing but what is refused gets no more than this of its
-/// requests sent again.
-const MAX_SPLITS: u32 = 32;
 /// How long a server that asks for patience gets it when the drain begins, and once the server
 /// closes: a last try is made.
 const LAST_WAIT: Duration = Duration::from_secs(1);
@@ -132,7 +128,7 @@ impl Http {
                 }
             }
         }
-        let job = self.job(body, Work::new(parts, MAX_SPLITS));
+        let job = self.job(body, Work::new(parts));
         self.or_again(job, outcome)
     }
 
