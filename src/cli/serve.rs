@@ -11,7 +11,7 @@ use bytesize::ByteSize;
 use drainline::ingest::IngestBuilder;
 use drainline::{Address, ResourceLimits, Server, StartError};
 use env_logger::WriteStyle;
-use log::{Level, LevelFilter, Log as _, Metadata};
+use log::{Level, LevelFilter, Metadata, Record};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 #[cfg(feature = "tls")]
 use sd_notify::NotifyState;
@@ -394,31 +394,36 @@ fn start_log(level: Option<LevelFilter>, stderr: &Arc<Stderr>) {
         true => WriteStyle::Always,
         false => WriteStyle::Never,
     });
-    let asked = |log: &mut env_logger::Builder| {
-        match level {
-            Some(level) => log.filter_level(level),
-            None => log.filter_level(LevelFilter::Info).parse_default_env(),
-        };
+    match level {
+        Some(level) => log.filter_level(level),
+        None => log.filter_level(LevelFilter::Info).parse_default_env(),
     };
-    asked(&mut log);
-    let mut plain = env_logger::Builder::new();
-    asked(&mut plain);
-    let plain = plain.build();
-    // At trace these show each byte of requests and answers, and at debug then the whole URL:
-    // passwords, tokens, messages.
-    for module in ["ureq", "ureq::util", "ureq_proto", "ureq_proto::util"] {
-        let is_asked = |level: &Level| {
-            let line = Metadata::builder().target(module).level(*level).build();
-            plain.enabled(&line)
-        };
-        let levels = [Level::Debug, Level::Info, Level::Warn, Level::Error];
-        let most = levels.into_iter().find(is_asked);
-        log.filter_module(
-            module,
-            most.map_or(LevelFilter::Off, |most| most.to_level_filter()),
-        );
+    let log = log.build();
+    log::set_max_level(log.filter());
+    // Nobody else sets one.
+    let _ = log::set_boxed_logger(Box::new(Log(log)));
+}
+
+/// The program's log, whatever `RUST_LOG` asks for: without what ureq writes at trace, each byte of
+/// requests and answers, and at debug, headers in which a server may repeat what it was asked.
+/// Passwords, tokens, messages are in these.
+struct Log(env_logger::Logger);
+
+impl log::Log for Log {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let is_shown = metadata.level() <= Level::Info || !metadata.target().starts_with("ureq");
+        is_shown && self.0.enabled(metadata)
     }
-    log.init();
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.0.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
 }
 
 /// The soft limit is for programs that use select(2) (getrlimit(2)); this one does not.

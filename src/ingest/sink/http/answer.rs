@@ -10,6 +10,7 @@ use super::date;
 use super::dialect::{BulkAction, Dialect};
 use super::items::{self, NoAnswer};
 use super::place;
+use super::secrets::{CUT, Secrets, marked_as_cut};
 
 /// The longest that a `Retry-After` is obeyed.
 pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -19,8 +20,6 @@ const MAX_ANSWER: u64 = 16 << 20;
 const MAX_TEXT: u64 = 4096;
 /// What is told of an answer's text.
 const MAX_TOLD: usize = 200;
-/// The end of a text that is longer.
-pub(super) const CUT: &str = "...";
 
 /// What became of a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,6 +77,30 @@ pub(super) struct Head<'a> {
     pub(super) reason: &'a str,
     pub(super) retry_after: Option<&'a str>,
     pub(super) location: Option<&'a str>,
+    /// What is told of it has none of these.
+    pub(super) secrets: &'a Secrets,
+}
+
+impl Head<'_> {
+    /// A text of the answer as it may stand in a line of the log.
+    fn shown(&self, text: &[u8]) -> String {
+        let is_cut = text.len() as u64 >= MAX_TEXT;
+        let mut text = String::from_utf8_lossy(text).into_owned();
+        if is_cut {
+            text = marked_as_cut(&text);
+        }
+        // A part of a secret would not be found, nor one that has lost a space.
+        let text = self.secrets.hide(&text);
+        let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+        let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+        let mut text = words.join(" ");
+        if text.len() > MAX_TOLD {
+            let end = (0..=MAX_TOLD).rev().find(|&at| text.is_char_boundary(at));
+            text.truncate(end.unwrap_or(0));
+            text.push_str(CUT);
+        }
+        text
+    }
 }
 
 /// Judges an answer to `messages` messages. An answer that breaks off counts for nothing, whatever
@@ -85,7 +108,7 @@ pub(super) struct Head<'a> {
 pub(super) fn judge(dialect: &Dialect, head: &Head<'_>, body: impl Read, messages: u64) -> Verdict {
     let outcome = match (head.status, dialect) {
         (200..=299, Dialect::Bulk { action, .. }) => {
-            judge_bulk(*action, body.take(MAX_ANSWER), messages)
+            judge_bulk(*action, head, body.take(MAX_ANSWER), messages)
         }
         (200..=299, Dialect::Splunk(_) | Dialect::SplunkRaw(_)) => {
             read_some(body).and_then(|text| judge_splunk(dialect, head, &text, messages))
@@ -93,7 +116,9 @@ pub(super) fn judge(dialect: &Dialect, head: &Head<'_>, body: impl Read, message
         (place::BLOCKED, Dialect::Loki { .. }) => {
             read_some(body).map(|text| judge_failure(dialect, head, &text, messages))
         }
-        (200..=299, Dialect::Loki { .. }) => read_some(body).and_then(|text| judge_loki(&text)),
+        (200..=299, Dialect::Loki { .. }) => {
+            read_some(body).and_then(|text| judge_loki(head, &text))
+        }
         (200..=299, Dialect::NdJson) => read_some(body).map(|_| Verdict::Accepted),
         _ => read_some(body).map(|text| judge_failure(dialect, head, &text, messages)),
     };
@@ -145,7 +170,7 @@ pub(super) fn judge_encoded(
         _ if !is_read => judge(dialect, head, body, messages),
         "gzip" | "x-gzip" => judge(dialect, head, MultiGzDecoder::new(body), messages),
         _ => {
-            let encoding = shown(encoding.as_bytes());
+            let encoding = head.shown(encoding.as_bytes());
             let why = format!(
                 "{} is compressed ({encoding}), which was not asked for, and cannot be read",
                 answer_named(head)
@@ -184,7 +209,7 @@ fn judge_splunk(
         None => {
             let why = match text.trim_ascii().is_empty() {
                 true => "it is empty, where Splunk tells a code".to_owned(),
-                false => format!("it has no code of Splunk's: {}", shown(text)),
+                false => format!("it has no code of Splunk's: {}", head.shown(text)),
             };
             Err(NoAnswer::error(why))
         }
@@ -193,17 +218,22 @@ fn judge_splunk(
 
 /// Loki answers 204 without a word, and what stands before it perhaps in other ways, but neither
 /// with a page: that is of a login.
-fn judge_loki(text: &[u8]) -> io::Result<Verdict> {
+fn judge_loki(head: &Head<'_>, text: &[u8]) -> io::Result<Verdict> {
     match place::is_page(&String::from_utf8_lossy(text)) {
         true => Err(NoAnswer::error(format!(
             "it is a page, which Loki has none of: {}",
-            shown(text)
+            head.shown(text)
         ))),
         false => Ok(Verdict::Accepted),
     }
 }
 
-fn judge_bulk(action: BulkAction, body: impl Read, messages: u64) -> io::Result<Verdict> {
+fn judge_bulk(
+    action: BulkAction,
+    head: &Head<'_>,
+    body: impl Read,
+    messages: u64,
+) -> io::Result<Verdict> {
     let bulk = items::read(body, messages as usize, items::READ_BYTES)?;
     if bulk.statuses.is_empty() && bulk.errors == Some(false) {
         // Some that speak the protocol leave them out.
@@ -232,7 +262,7 @@ fn judge_bulk(action: BulkAction, body: impl Read, messages: u64) -> io::Result<
     let refused = fates.iter().filter(|fate| **fate == Fate::Refused).count();
     let why = format!(
         "of {messages} documents it has refused {refused}, and {again} are sent again: {status} {}",
-        shown(why.as_bytes())
+        head.shown(why.as_bytes())
     );
     let mut told = bulk.statuses.iter().zip(&fates);
     let is_lasting = told.any(|(&status, fate)| *fate == Fate::Again && is_lasting(status));
@@ -262,10 +292,10 @@ fn judge_failure(dialect: &Dialect, head: &Head<'_>, text: &[u8], messages: u64)
         head.status == 400 && place::is_of_the_way(dialect, &String::from_utf8_lossy(text));
     let code = splunk(dialect, text, "code");
     let at = splunk(dialect, text, "invalid-event-number");
-    let text = shown(text);
+    let text = head.shown(text);
     let mut why = format!("it answers {} {}", head.status, head.reason);
     if let Some(location) = head.location.filter(|_| head.status / 100 == 3) {
-        let location = shown(location.as_bytes());
+        let location = head.shown(location.as_bytes());
         why = format!("{why}, which is not followed: its place is {location}");
     }
     if !text.is_empty() {
@@ -341,18 +371,4 @@ fn read_some(mut body: impl Read) -> io::Result<Vec<u8>> {
         true => Ok(text),
         false => Err(NoAnswer::error("it has more than 16 MiB")),
     }
-}
-
-/// A text as it may stand in a line of the log.
-fn shown(text: &[u8]) -> String {
-    let text = String::from_utf8_lossy(text);
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
-    let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
-    let mut text = words.join(" ");
-    if text.len() > MAX_TOLD {
-        let end = (0..=MAX_TOLD).rev().find(|&at| text.is_char_boundary(at));
-        text.truncate(end.unwrap_or(0));
-        text.push_str(CUT);
-    }
-    text
 }

@@ -151,6 +151,7 @@ impl Client {
             reason: parts.status.canonical_reason().unwrap_or_default(),
             retry_after: text(RETRY_AFTER),
             location: text(LOCATION),
+            secrets: &target.secrets,
         };
         let (dialect, encoding) = (&target.dialect, text(CONTENT_ENCODING));
         let verdict = judge_encoded(dialect, &head, encoding, body.into_reader(), messages);
@@ -203,17 +204,19 @@ fn words(error: &Error) -> String {
     }
 }
 
+/// What ureq says of an answer that is none may have a part of it.
 fn hide(target: &Target, verdict: Verdict) -> Verdict {
+    let secrets = &target.secrets;
     let hidden = |failure: Failure| Failure {
-        why: target.hide(failure.why),
+        why: secrets.hide(&failure.why),
         ..failure
     };
     match verdict {
         Verdict::Accepted => Verdict::Accepted,
         Verdict::Each(fates, failure) => Verdict::Each(fates, hidden(failure)),
-        Verdict::Refused(why) => Verdict::Refused(target.hide(why)),
-        Verdict::RefusedAt(at, why) => Verdict::RefusedAt(at, target.hide(why)),
-        Verdict::TooLarge(why) => Verdict::TooLarge(target.hide(why)),
+        Verdict::Refused(why) => Verdict::Refused(secrets.hide(&why)),
+        Verdict::RefusedAt(at, why) => Verdict::RefusedAt(at, secrets.hide(&why)),
+        Verdict::TooLarge(why) => Verdict::TooLarge(secrets.hide(&why)),
         Verdict::Again(failure) => Verdict::Again(hidden(failure)),
     }
 }

@@ -7,11 +7,12 @@ use std::io::{self, Read};
 use std::ops::Range;
 
 use super::place;
+use super::secrets::marked_as_cut;
 
 /// The deepest that objects and lists stand in one another.
 const MAX_DEPTH: u32 = 64;
-/// What is kept of a text.
-const MAX_TEXT: usize = 200;
+/// What is kept of a text, with its escapes.
+const MAX_TEXT: usize = 1200;
 /// What is read at once.
 pub(super) const READ_BYTES: usize = 16 << 10;
 
@@ -107,8 +108,10 @@ struct Scanner<R> {
     end: usize,
     /// How often something was read.
     reads: u64,
-    /// The text that was read last.
+    /// The text that was read last, with its escapes.
     text: Vec<u8>,
+    /// There was more of it.
+    is_cut: bool,
     last_item: Option<LastItem>,
 }
 
@@ -128,6 +131,7 @@ impl<R: Read> Scanner<R> {
             end: 0,
             reads: 0,
             text: Vec::with_capacity(MAX_TEXT),
+            is_cut: false,
             last_item: None,
         }
     }
@@ -258,6 +262,7 @@ impl<R: Read> Scanner<R> {
             return self.string();
         }
         self.text.clear();
+        self.is_cut = false;
         loop {
             match self.raw()? {
                 byte @ (b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'+' | b'-' | b'.')
@@ -272,23 +277,37 @@ impl<R: Read> Scanner<R> {
         }
     }
 
+    /// A text as it is meant, or as it stands there if that is no JSON.
     fn owned_text(&mut self) -> io::Result<String> {
-        Ok(String::from_utf8_lossy(self.text()?).into_owned())
+        let mut text = String::from_utf8_lossy(self.text()?).into_owned();
+        if self.is_cut {
+            text = marked_as_cut(&text);
+        }
+        let meant = serde_json::from_str(&format!("\"{text}\""));
+        Ok(meant.unwrap_or(text))
     }
 
     fn string(&mut self) -> io::Result<&[u8]> {
         self.expect(b'"')?;
         self.text.clear();
+        self.is_cut = false;
         loop {
-            let byte = match self.take()? {
+            match self.take()? {
                 b'"' => return Ok(&self.text),
-                // An escape matters to nobody but its reader, who sees the character itself.
-                b'\\' => self.take()?,
-                byte => byte,
-            };
-            if self.text.len() < MAX_TEXT {
-                self.text.push(byte);
+                b'\\' => {
+                    let escaped = self.take()?;
+                    self.keep(b'\\');
+                    self.keep(escaped);
+                }
+                byte => self.keep(byte),
             }
+        }
+    }
+
+    fn keep(&mut self, byte: u8) {
+        match self.text.len() < MAX_TEXT {
+            true => self.text.push(byte),
+            false => self.is_cut = true,
         }
     }
 
@@ -444,6 +463,21 @@ mod tests {
         let answer = format!(r#"{{"items":[{{"create":{{"status":400,"error":"{reason}"}}}}]}}"#);
         let bulk = read(answer.as_bytes(), 3, 1000).unwrap();
         let error = bulk.error.unwrap();
-        assert_eq!(error.len(), MAX_TEXT);
+        assert_eq!(error.len(), MAX_TEXT + "...".len());
+        assert!(error.ends_with("..."), "{error}");
+    }
+
+    #[test]
+    fn an_error_is_told_as_it_is_meant_or_as_it_stands_there() {
+        for (text, told) in [
+            (
+                r#"a\/b\u002fc \"d\" \\ \u00e4\ud83c\udf00"#,
+                "a/b/c \"d\" \\ \u{e4}\u{1f300}",
+            ),
+            (r#"a\qb\/ \ud83c"#, r#"a\qb\/ \ud83c"#),
+        ] {
+            let answer = format!(r#"{{"items":[{{"create":{{"status":400,"error":"{text}"}}}}]}}"#);
+            assert_eq!(self::told(&answer).unwrap().error.as_deref(), Some(told));
+        }
     }
 }

@@ -8,6 +8,8 @@ mod opening;
 
 mod target;
 
+mod secrets;
+
 mod sending;
 
 mod parts;
@@ -92,6 +94,10 @@ const RENEWAL_DESCRIPTORS: u64 = 2;
 ///
 /// What is refused is dropped ([`Refused`](crate::DropReason::Refused)), or appended to a file
 /// ([`HttpOptions::refused_to`]), and counted as delivered then. The log says why.
+///
+/// Passwords, tokens, headers and the query are in no line that it logs. ureq, by which it sends,
+/// logs for itself (targets `ureq` and `ureq_proto`), and below info has headers of answers and
+/// messages in that: a program that shows these levels keeps these targets out.
 ///
 /// Redirects are not followed, and no proxy is used. A name is resolved for each new connection,
 /// and resolving it is all that may outlast the sink, on a thread that nothing waits for, as long

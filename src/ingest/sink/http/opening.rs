@@ -12,6 +12,7 @@ use ureq::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use super::Http;
 use super::aside::Aside;
 use super::options::HttpOptions;
+use super::secrets::{MIN_SECRET, Secrets};
 use super::target::Target;
 use super::wire::Trust;
 
@@ -26,9 +27,6 @@ const OWN: [HeaderName; 8] = [
     HOST,
     TRANSFER_ENCODING,
 ];
-
-/// A shorter word is no secret, and would be hidden wherever it stands.
-const MIN_SECRET: usize = 4;
 
 impl HttpOptions {
     /// Checks all of it, reads certificates, and opens the file for what is refused. Connects to
@@ -67,7 +65,7 @@ impl HttpOptions {
             connect_timeout: self.connect_timeout,
             timeout: self.timeout,
             trust: None,
-            secrets,
+            secrets: Secrets::new(&secrets),
         })
     }
 
@@ -148,14 +146,9 @@ impl HttpOptions {
         for query in queries {
             secrets.push(query.to_owned());
             let values = query.split('&').filter_map(|pair| pair.split_once('='));
-            for (_, value) in values {
-                secrets.extend([value.to_owned(), decoded(value)]);
-            }
+            secrets.extend(values.map(|(_, value)| value.to_owned()));
         }
         secrets.retain(|secret| secret.len() >= MIN_SECRET);
-        // The longest first: one may hold another.
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        secrets.dedup();
         secrets
     }
 
@@ -186,7 +179,10 @@ impl HttpOptions {
                     return Err(wrong("a user's name has no colon"));
                 }
                 let login = base64(format!("{user}:{password}").as_bytes());
-                secrets.extend([login.clone(), password.clone()]);
+                // Whoever decodes it knows it without its padding, and in a URL.
+                let bare = login.trim_end_matches('=');
+                let in_url = bare.replace('+', "-").replace('/', "_");
+                secrets.extend([bare.to_owned(), in_url, password.clone()]);
                 format!("Basic {login}")
             }
             (None, Some(token)) => {
@@ -249,20 +245,6 @@ impl HttpOptions {
 
 fn wrong(text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text.to_owned())
-}
-
-/// A part of a query as whoever reads it has it.
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let digits = tail.get(..2).filter(|_| *first == b'%');
-        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
-        let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(escaped.unwrap_or(*first));
-        rest = &tail[if escaped.is_some() { 2 } else { 0 }..];
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// RFC 4648, with padding.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ureq::http::{HeaderMap, Uri};
 
-use super::answer::CUT;
 use super::dialect::Dialect;
+use super::secrets::Secrets;
 use super::wire::Trust;
 
 pub(super) struct Target {
@@ -20,33 +20,7 @@ pub(super) struct Target {
     /// Where TLS is spoken.
     pub(super) trust: Option<Trust>,
     /// What an answer may not show: it may say what it was asked.
-    pub(super) secrets: Vec<String>,
-}
-
-impl Target {
-    pub(super) fn hide(&self, text: String) -> String {
-        let secrets = self.secrets.iter().filter(|secret| !secret.is_empty());
-        secrets.fold(text, |text, secret| {
-            without_beginning(text.replace(secret.as_str(), "***"), secret)
-        })
-    }
-}
-
-/// A text that was cut may end with the beginning of a secret.
-fn without_beginning(text: String, secret: &str) -> String {
-    let Some(cut) = text.strip_suffix(CUT) else {
-        return text;
-    };
-    let mut ends = secret
-        .char_indices()
-        .map(|(at, _)| at)
-        .filter(|at| *at > 0)
-        .rev();
-    let found = ends.find(|&at| cut.ends_with(&secret[..at]));
-    match found {
-        Some(at) => format!("{}***{CUT}", &cut[..cut.len() - at]),
-        None => text,
-    }
+    pub(super) secrets: Secrets,
 }
 
 /// Without the headers and the query, which may be secrets.

@@ -12,6 +12,7 @@ use super::answer::{Failure, Fate, Head, Verdict, judge, judge_encoded};
 use super::body::{Body, Stop};
 use super::dialect::{BulkAction, Dialect, SplunkFields};
 use super::parts::Part;
+use super::secrets::Secrets;
 use super::*;
 use crate::ingest::batch::buffer::Buffer;
 use crate::ingest::batch::{Batch, Origin};
@@ -288,6 +289,7 @@ fn judged(dialect: &Dialect, status: u16, body: &str, messages: u64) -> Verdict 
         reason: "Reason",
         retry_after: Some("7"),
         location: Some("https://else.example/"),
+        secrets: &Secrets::default(),
     };
     judge(dialect, &head, body.as_bytes(), messages)
 }
@@ -378,6 +380,7 @@ fn an_answer_of_bulk_is_each_documents_own() {
             reason: "",
             retry_after: None,
             location: None,
+            secrets: &Secrets::default(),
         },
         items([201, 201, 409]).as_bytes(),
         3,
@@ -469,6 +472,7 @@ fn the_page_of_a_login_is_no_answer_of_loki() {
             reason: "",
             retry_after: None,
             location: None,
+            secrets: &Secrets::default(),
         };
         let judged = |encoding, body: &[u8]| judge_encoded(&loki, &head, Some(encoding), body, 1);
         assert_is_no_answer(&judged("gzip", &gzipped(page)), page);
@@ -488,6 +492,7 @@ fn an_answer_without_an_end_counts_for_nothing() {
                 reason: "",
                 retry_after: None,
                 location: None,
+                secrets: &Secrets::default(),
             };
             let verdict = judge(&dialect, &head, io::repeat(b' '), 1);
             assert_is_no_answer(&verdict, &format!("{dialect:?} {status}"));
@@ -646,6 +651,7 @@ fn an_answer_that_breaks_off_counts_for_nothing() {
                 reason: "",
                 retry_after: None,
                 location: None,
+                secrets: &Secrets::default(),
             };
             let verdict = judge(&dialect, &head, Broken(br#"{"errors":false"#), 1);
             assert!(
@@ -766,6 +772,7 @@ fn an_answer_that_is_compressed_is_read_or_counts_for_nothing() {
             reason: "Reason",
             retry_after: None,
             location: None,
+            secrets: &Secrets::default(),
         };
         judge_encoded(dialect, &head, Some(encoding), body, 1)
     };
