@@ -21,7 +21,7 @@ use rustix::fs::{Gid, Mode, OFlags, Timestamps, Uid, fchmod, fchown, futimens, o
 
 use super::rotation::{Named, Old, UNFINISHED};
 use super::stamp::Stamp;
-use super::sync::sync_folder;
+use super::sync::{Disk, System};
 use crate::ingest::sink::contract::Resources;
 use crate::server::Logger;
 
@@ -94,8 +94,9 @@ impl Gzip {
     fn start(&self) -> io::Result<Running> {
         let (wake, woken) = sync_channel(1);
         let (end, ended) = sync_channel(0);
-        let work = Work {
+        let mut work = Work {
             path: self.path.clone(),
+            disk: Box::new(System),
             is_over: Arc::clone(&self.is_over),
             is_held_off: Arc::clone(&self.is_held_off),
         };
@@ -145,12 +146,13 @@ impl Drop for Gzip {
 /// What the thread does.
 struct Work {
     path: PathBuf,
+    disk: Box<dyn Disk>,
     is_over: Arc<AtomicBool>,
     is_held_off: Arc<AtomicBool>,
 }
 
 impl Work {
-    fn run(&self, woken: &Receiver<Logger>) {
+    fn run(&mut self, woken: &Receiver<Logger>) {
         let mut again: Option<Logger> = None;
         loop {
             let logger = match woken.recv_timeout(TRY_AGAIN) {
@@ -176,7 +178,7 @@ impl Work {
 
     /// Compresses what is there, the oldest first, and removes what a process that was killed has
     /// left unfinished.
-    fn compress_all(&self) -> io::Result<()> {
+    fn compress_all(&mut self) -> io::Result<()> {
         let file = Named::find(&self.path)?;
         let (mut done, mut first_error) = (None, None);
         loop {
@@ -224,7 +226,7 @@ impl Work {
         }
     }
 
-    fn compress(&self, file: &Named, old: &OsStr) -> io::Result<()> {
+    fn compress(&mut self, file: &Named, old: &OsStr) -> io::Result<()> {
         let with = |suffix: &str| {
             let mut name = old.to_owned();
             name.push(suffix);
@@ -246,7 +248,7 @@ impl Work {
         let written = self
             .write(file, &mut plain, &unfinished)
             .and_then(|()| file.rename(&unfinished, &whole))
-            .and_then(|()| sync_folder(&file.folder));
+            .and_then(|()| self.disk.sync_folder(file.folder.as_fd()));
         if let Err(error) = written {
             let _ = file.unlink(&unfinished);
             return Err(error);
@@ -337,5 +339,56 @@ fn absent(opened: io::Result<File>) -> io::Result<Option<File>> {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::ffi::OsString;
+    use std::fs;
+    use std::os::fd::{AsRawFd, BorrowedFd};
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+
+    /// Tells the names in each folder that is synced.
+    #[derive(Debug)]
+    struct Tells(Sender<Vec<OsString>>);
+
+    impl Disk for Tells {
+        fn sync(&mut self, _: BorrowedFd<'_>) -> io::Result<()> {
+            Err(io::Error::other("this is not asked for"))
+        }
+
+        fn sync_folder(&mut self, folder: BorrowedFd<'_>) -> io::Result<()> {
+            let there = fs::read_dir(format!("/proc/self/fd/{}", folder.as_raw_fd()))?;
+            let mut names: Vec<_> = there.map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            self.0.send(names).unwrap();
+            Ok(())
+        }
+    }
+
+    /// After a crash of the machine there is one of the two.
+    #[test]
+    fn the_folder_is_synced_between_the_new_name_and_the_end_of_the_old_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let old = "messages-20200101T000000.000Z";
+        fs::write(directory.path().join(old), "one\n").unwrap();
+        let (tell, told) = channel();
+        let mut work = Work {
+            path: directory.path().join("messages"),
+            disk: Box::new(Tells(tell)),
+            is_over: Arc::default(),
+            is_held_off: Arc::default(),
+        };
+        work.compress_all().unwrap();
+        let compressed = format!("{old}.gz");
+        let synced: Vec<_> = told.try_iter().collect();
+        assert_eq!(synced, [[OsString::from(old), OsString::from(&compressed)]]);
+        assert!(!directory.path().join(old).exists());
+        assert!(directory.path().join(compressed).exists());
     }
 }

@@ -157,7 +157,7 @@ impl Syncs {
 
 /// Syncs a folder, so that a file that was made in it has its name after a crash. A file system
 /// that cannot sync a folder says EINVAL, and has nothing to be synced there.
-pub(super) fn sync_folder(folder: impl AsFd) -> io::Result<()> {
+fn sync_folder(folder: impl AsFd) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let outcome = openat(folder, c".", flags, Mode::empty()).and_then(|folder| fsync(&folder));
     match outcome {
