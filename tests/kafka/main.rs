@@ -9,9 +9,18 @@ mod common;
 mod bound;
 mod fatal;
 mod full;
+#[cfg(feature = "cli")]
+#[cfg_attr(not(feature = "kafka-tls"), allow(dead_code, reason = "for logins"))]
+mod gate;
+mod keys;
+#[cfg(feature = "cli")]
+#[cfg_attr(not(feature = "kafka-tls"), allow(dead_code, reason = "for logins"))]
+mod login;
 mod other;
 mod silence;
 mod sizes;
+#[cfg(feature = "cli")]
+mod wire;
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -46,6 +55,14 @@ fn cluster() -> Cluster {
     cluster
 }
 
+/// One broker, as a stand-in before it can be.
+#[cfg(feature = "cli")]
+fn single() -> Cluster {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic(TOPIC, PARTITIONS, 1).unwrap();
+    cluster
+}
+
 fn options(cluster: &Cluster) -> KafkaOptions {
     KafkaOptions::new(cluster.bootstrap_servers(), TOPIC)
 }
@@ -77,8 +94,20 @@ fn send(server: &Server, connections: u32, each: u32) {
     }
 }
 
+struct Record {
+    key: Option<Vec<u8>>,
+    partition: i32,
+    message: Vec<u8>,
+}
+
 /// The topic's messages, those of one partition in their order, once `count` have come.
 fn messages(brokers: &str, count: usize) -> Vec<Vec<u8>> {
+    let records = records(brokers, count).into_iter();
+    records.map(|record| record.message).collect()
+}
+
+/// As [`messages`], with what is beside them.
+fn records(brokers: &str, count: usize) -> Vec<Record> {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", brokers)
@@ -92,16 +121,20 @@ fn messages(brokers: &str, count: usize) -> Vec<Vec<u8>> {
             .unwrap();
     }
     consumer.assign(&partitions).unwrap();
-    let mut messages = Vec::new();
+    let mut records = Vec::new();
     wait_until("the topic's messages", DEADLINE, || {
         while let Some(record) = consumer.poll(Duration::from_millis(100)) {
             if let Ok(record) = record {
-                messages.push(record.payload().unwrap().to_vec());
+                records.push(Record {
+                    key: record.key().map(<[u8]>::to_vec),
+                    partition: record.partition(),
+                    message: record.payload().unwrap().to_vec(),
+                });
             }
         }
-        messages.len() >= count
+        records.len() >= count
     });
-    messages
+    records
 }
 
 /// How often each message is in the topic, once `count` have come.

@@ -300,3 +300,23 @@ impl fmt::Debug for KafkaOptions {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As librdkafka has it, which gives up after 5 minutes and asks for no idempotence where
+    /// nothing is said.
+    #[test]
+    fn messages_have_no_time_limit_and_are_reported_by_all_replicas() {
+        let config = KafkaOptions::new("localhost", "topic").config();
+        let config = config.create_native_config().unwrap();
+        for (name, value) in [
+            ("message.timeout.ms", "0"),
+            ("acks", "-1"),
+            ("enable.idempotence", "true"),
+        ] {
+            assert_eq!(config.get(name).unwrap(), value, "{name}");
+        }
+    }
+}
