@@ -56,8 +56,6 @@ pub(super) struct Failure {
     pub(super) is_of_login: bool,
     /// Not before so long.
     pub(super) after: Option<Duration>,
-    /// The server was there, and may be able to take less at once.
-    pub(super) may_be_size: bool,
 }
 
 impl Failure {
@@ -187,7 +185,6 @@ pub(super) fn judge_encoded(
                     } else {
                         wait_of(head)
                     },
-                    may_be_size: false,
                 }),
             }
         }
@@ -269,7 +266,6 @@ fn judge_bulk(
     let failure = Failure {
         why,
         is_lasting,
-        may_be_size: !is_lasting,
         ..Failure::default()
     };
     Ok(Verdict::Each(fates, failure))
@@ -330,7 +326,6 @@ fn judge_failure(dialect: &Dialect, head: &Head<'_>, text: &[u8], messages: u64)
             is_lasting: is_lasting(status),
             is_of_login: is_of_login(status),
             after: wait_of(head),
-            may_be_size: !is_lasting(status),
         }),
     }
 }

@@ -13,9 +13,6 @@ use super::threads::{Done, Job, Threads};
 use crate::ingest::sink::batches::Batches;
 use crate::server::counted;
 
-/// How often messages are sent again as they were, all in one body.
-const WHOLE_TRIES: u32 = 1;
-
 impl Http {
     /// Says of each message what the answers that have come say, and returns the first failure that
     /// is news.
@@ -68,7 +65,7 @@ impl Http {
             }
             Verdict::Each(fates, failure) => self.answer_each(work, &fates, failure, batches),
             Verdict::Again(failure) => {
-                self.send_again(work, messages, &failure);
+                self.again.push_front(work);
                 Some(failure)
             }
             // A message is refused alone, and no other one with it. Whoever answers everything so
@@ -150,26 +147,8 @@ impl Http {
             self.is_failing = false;
             return failed;
         }
-        let messages = again.iter().map(|part| part.messages).sum();
-        let work = Work {
-            parts: again,
-            ..work
-        };
-        self.send_again(work, messages, &failure);
+        self.again.push_front(Work::new(again));
         Some(failure)
-    }
-
-    /// What fails once and once more as it is may be more than the server takes at once, whatever
-    /// it says: a limit of what stands behind it, or a timeout. Its halves are sent again from then
-    /// on, down to one message: after an outage that is a few small requests more.
-    fn send_again(&mut self, mut work: Work, messages: u64, failure: &Failure) {
-        if failure.may_be_size {
-            work.failures += 1;
-        }
-        match messages > 1 && work.failures > WHOLE_TRIES {
-            true => self.split(work, messages),
-            false => self.again.push_front(work),
-        }
     }
 
     /// Both halves are sent again.

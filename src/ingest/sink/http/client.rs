@@ -119,10 +119,7 @@ impl Client {
                 // The server had closed the connection that was kept open: no failure of its own,
                 // and a new one may serve.
                 Err(error) if !is_new && !has_answer && !is_over && is_closed(&error) => continue,
-                Err(error) => Verdict::Again(Failure {
-                    may_be_size: is_late(&error) || is_closed(&error),
-                    ..Failure::passing(words(&error))
-                }),
+                Err(error) => Verdict::Again(Failure::passing(words(&error))),
                 Ok(response) => self.judge(target, response, messages),
             };
             return hide(target, verdict);
@@ -184,11 +181,6 @@ fn is_closed(error: &Error) -> bool {
         error.kind(),
         ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof
     )
-}
-
-/// Whether it was connected, and the time was not enough for all the rest.
-fn is_late(error: &Error) -> bool {
-    matches!(error, Error::Timeout(timeout) if *timeout != ureq::Timeout::Connect)
 }
 
 fn words(error: &Error) -> String {

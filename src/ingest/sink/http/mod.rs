@@ -79,9 +79,9 @@ const RENEWAL_DESCRIPTORS: u64 = 2;
 ///   two halves, until each one that is refused stands alone: no other one is refused with it. A
 ///   server that answers everything so gets two requests for each message, and refuses all.
 ///
-/// What fails twice in a row though there was a connection (a timeout, 408, 429, 5xx, a connection
-/// that is closed) may be more than the server takes at once: from then on it is sent in halves,
-/// down to one message, which is never refused for that.
+/// What fails otherwise is sent again as it was: a server that is busy, or takes so many requests a
+/// second, is served worse by smaller ones. One that says 429, 5xx or nothing to each body of a size
+/// takes [`body_bytes`](HttpOptions::body_bytes) that are fewer.
 ///
 /// An answer in gzip is read, though `identity` is asked for. One in any other encoding counts for
 /// nothing, as does one of 2xx to `_bulk` that tells nothing of the documents. That is an error in

@@ -33,13 +33,11 @@ impl Part {
 #[derive(Clone, Debug)]
 pub(super) struct Work {
     pub(super) parts: Vec<Part>,
-    /// How often in a row they were too much at once, perhaps.
-    pub(super) failures: u32,
 }
 
 impl Work {
     pub(super) fn new(parts: Vec<Part>) -> Work {
-        Work { parts, failures: 0 }
+        Work { parts }
     }
 
     /// Splits it behind so many messages.
@@ -52,14 +50,6 @@ impl Work {
             front.extend((first.messages > 0).then_some(first));
             back.extend((second.messages > 0).then_some(second));
         }
-        let front = Work {
-            parts: front,
-            failures: self.failures,
-        };
-        let back = Work {
-            parts: back,
-            ..self
-        };
-        (front, back)
+        (Work::new(front), Work::new(back))
     }
 }

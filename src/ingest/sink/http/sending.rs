@@ -133,11 +133,7 @@ impl Http {
     }
 
     /// A body of what is sent again.
-    fn render_again(
-        &mut self,
-        mut work: Work,
-        batches: &mut Batches<'_>,
-    ) -> io::Result<Option<Job>> {
+    fn render_again(&mut self, work: Work, batches: &mut Batches<'_>) -> io::Result<Option<Job>> {
         let Some(memory) = self.free.pop() else {
             self.again.push_front(work);
             return Ok(None);
@@ -145,7 +141,7 @@ impl Http {
         let target = Arc::clone(&self.target);
         let mut body = Body::new(&target.dialect, memory, self.options.body_bytes);
         let mut parts = Vec::with_capacity(work.parts.len());
-        let mut left: VecDeque<_> = std::mem::take(&mut work.parts).into();
+        let mut left: VecDeque<_> = work.parts.into();
         let mut outcome = Ok(());
         while let Some(part) = left.pop_front() {
             // What is not answered is held.
@@ -170,12 +166,9 @@ impl Http {
             }
         }
         if !left.is_empty() {
-            self.again.push_front(Work {
-                parts: left.into(),
-                ..work.clone()
-            });
+            self.again.push_front(Work::new(left.into()));
         }
-        let job = self.job(body, Work { parts, ..work });
+        let job = self.job(body, Work::new(parts));
         self.or_again(job, outcome)
     }
 
