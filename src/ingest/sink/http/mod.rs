@@ -80,8 +80,8 @@ const RENEWAL_DESCRIPTORS: u64 = 2;
 ///   server that answers everything so gets two requests for each message, and refuses all.
 ///
 /// What fails otherwise is sent again as it was: a server that is busy, or takes so many requests a
-/// second, is served worse by smaller ones. One that says 429, 5xx or nothing to each body of a size
-/// takes [`body_bytes`](HttpOptions::body_bytes) that are fewer.
+/// second, is served worse by smaller ones. For one that fails for each body of a size,
+/// [`body_bytes`](HttpOptions::body_bytes) have to be fewer.
 ///
 /// An answer in gzip is read, though `identity` is asked for. One in any other encoding counts for
 /// nothing, as does one of 2xx to `_bulk` that tells nothing of the documents. That is an error in
