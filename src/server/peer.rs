@@ -47,6 +47,16 @@ impl Peer {
 }
 
 impl Peer {
+    /// What all connections of one client have in common: its IP address, or at a Unix socket the
+    /// user, as `unix:uid=1000`.
+    #[cfg(any(feature = "http", feature = "kafka"))]
+    pub(crate) fn host(self) -> String {
+        match self {
+            Peer::Tcp(address) => address.ip().to_canonical().to_string(),
+            Peer::Unix { uid, .. } => Peer::Unix { pid: None, uid }.to_string(),
+        }
+    }
+
     /// The peer of an accepted socket, whose address accept(2) has told.
     pub(super) fn of(socket: &Socket, address: &SockAddr) -> Peer {
         if let Some(address) = address.as_socket() {

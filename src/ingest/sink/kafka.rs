@@ -19,7 +19,7 @@ use self::reports::{Context, Place, Report, Reports};
 use super::batches::Batches;
 use super::contract::{AT_LEAST_ONCE, Resources, Sink, SinkError};
 use crate::ingest::batch::Batch;
-use crate::server::{Peer, counted};
+use crate::server::counted;
 
 pub use self::options::{KafkaCompression, KafkaKey, KafkaOptions};
 
@@ -203,10 +203,7 @@ impl Kafka {
         match self.key {
             KafkaKey::None => None,
             KafkaKey::Listener => Some(batch.listener().to_owned()),
-            KafkaKey::Host => Some(match batch.peer() {
-                Peer::Tcp(address) => address.ip().to_string(),
-                peer => peer.to_string(),
-            }),
+            KafkaKey::Host => Some(batch.peer().host()),
         }
     }
 

@@ -1,7 +1,6 @@
 //! Puts messages into the body of a request, within its limit.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use memchr::memchr;
@@ -11,7 +10,6 @@ use super::dialect::{BulkAction, Dialect, SplunkFields};
 use super::json;
 use super::parts::Part;
 use crate::ingest::batch::Batch;
-use crate::server::Peer;
 
 /// Messages of one body: the answer to `_bulk` has an item for each.
 pub(super) const MAX_MESSAGES: u64 = 10_000;
@@ -123,7 +121,7 @@ impl<'a> Body<'a> {
             }
             Dialect::Loki { labels } => {
                 self.head.clear();
-                let host = host_of(batch.peer());
+                let host = batch.peer().host();
                 for (nth, (name, value)) in labels.iter().enumerate() {
                     let value = match value.as_str() {
                         "{listener}" => batch.listener(),
@@ -280,7 +278,7 @@ fn put(to: &mut Vec<u8>, limit: usize, bytes: &[u8]) -> Option<()> {
 fn splunk_head(fields: &SplunkFields, batch: &Batch) -> Vec<u8> {
     let time = since_epoch(batch.received_at());
     let mut head = format!("{{\"time\":{}.{:03}", time.as_secs(), time.subsec_millis());
-    let host = host_of(batch.peer());
+    let host = batch.peer().host();
     for (name, value) in fields.pairs() {
         let own = match name {
             "host" => Some(host.as_str()),
@@ -294,17 +292,6 @@ fn splunk_head(fields: &SplunkFields, batch: &Batch) -> Vec<u8> {
     }
     head.push_str(",\"event\":");
     head.into_bytes()
-}
-
-/// An address without its port, or a process.
-fn host_of(peer: Peer) -> String {
-    match peer {
-        Peer::Tcp(address) => match address.ip() {
-            IpAddr::V6(ip) => ip.to_canonical().to_string(),
-            ip => ip.to_string(),
-        },
-        other => other.to_string(),
-    }
 }
 
 fn since_epoch(time: SystemTime) -> Duration {

@@ -27,8 +27,9 @@ pub enum Dialect {
     /// none, since Loki keeps one of two that are equal in everything. An answer of 2xx accepts all
     /// unless it is a page of HTML.
     Loki {
-        /// Names and values; a value is a text, or one of `{listener}`, `{host}` (the
-        /// peer's address without its port) and `{name}` (what the peer's certificate calls it).
+        /// Names and values; a value is a text, or one of `{listener}`, `{host}` (the peer's
+        /// address without its port, or its user at a Unix socket) and `{name}` (what the peer's
+        /// certificate calls it).
         labels: Vec<(String, String)>,
     },
     /// The HTTP Event Collector of Splunk: each message is an event, an object if it is one of
