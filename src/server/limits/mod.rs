@@ -336,7 +336,7 @@ pub(super) fn fit(
     Ok(FittedLimits {
         limits,
         notes,
-        stack_size: stack_size(config, system),
+        stack_size: stack_bytes(config, system),
         addresses_per_thread: addresses_per_thread(config, system),
         mappings_per_thread: mappings_per_thread(requirements, system),
     })
@@ -636,13 +636,13 @@ fn handler_bytes(config: &Config, requirements: &Requirements) -> u64 {
     requirements.opening_bytes.max(config.handler_bytes as u64)
 }
 
-fn stack_size(config: &Config, system: &System) -> Option<usize> {
+fn stack_bytes(config: &Config, system: &System) -> Option<usize> {
     let beside = usize::try_from(touched_of_thread_locals(system)).unwrap_or(usize::MAX);
     Some(config.stack_size?.saturating_add(beside))
 }
 
 fn addresses_per_thread(config: &Config, system: &System) -> u64 {
-    let stack = stack_size(config, system).map_or(DEFAULT_STACK, |bytes| bytes as u64);
+    let stack = stack_bytes(config, system).map_or(DEFAULT_STACK, |bytes| bytes as u64);
     stack.saturating_add(BESIDE_STACK)
 }
 
