@@ -26,11 +26,11 @@ fn what_has_no_room_is_sent_once_there_is_some_and_that_is_no_failure() {
         cluster.broker_round_trip_time(broker, slow).unwrap();
     }
     let server = start(one(&cluster));
-    send(&server, 4, 50);
+    send(&server, 4, 5);
     wait_until("messages delivered", DEADLINE, || {
-        server.stats().delivered == 200
+        server.stats().delivered == 20
     });
-    assert_each_once(&cluster, 4, 50);
+    assert_each_once(&cluster, 4, 5);
     let report = server.shutdown(DEADLINE);
     assert_eq!(report.outputs[0].counts.failures, 0, "{report:?}");
     assert_both_close(&report);
@@ -72,15 +72,15 @@ fn a_producer_that_is_given_up_with_a_full_queue_loses_nothing() {
     let lacking = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS; 10_000];
     cluster.request_errors(RDKafkaApiKey::Produce, &lacking);
     let server = start(one(&cluster).max_silence(Duration::from_secs(1)));
-    send(&server, 1, 50);
+    send(&server, 1, 10);
     wait_until("the silence is told", DEADLINE, || {
         server.report().outputs[0].counts.failures > 0
     });
     cluster.clear_request_errors(RDKafkaApiKey::Produce);
     wait_until("messages delivered", DEADLINE, || {
-        server.stats().delivered == 50
+        server.stats().delivered == 10
     });
-    assert_each_once(&cluster, 1, 50);
+    assert_each_once(&cluster, 1, 10);
     assert_both_close(&server.shutdown(DEADLINE));
 }
 
