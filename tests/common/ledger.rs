@@ -1,8 +1,9 @@
 //! What the ledger of an embedded server must say once it is over; [`Exit`](super::exit::Exit) does
 //! so for the binary's.
 
-use drainline::Report;
-use drainline::{Bytes, Counters, ListenerStats, Reason, Stats};
+use drainline::{Bytes, Counters, ListenerStats, Reason, Report, Server, Stats};
+
+use super::wait::{DEADLINE, wait_until};
 
 /// The equations hold, in all and for each listener, by the server's own word and summed here once
 /// more; and the listeners' sums are the server's.
@@ -76,4 +77,12 @@ pub fn assert_both_close(report: &Report) {
 
 fn sum<R: Reason>(counters: &Counters<R>) -> u64 {
     R::ALL.iter().map(|&reason| counters.get(reason)).sum()
+}
+
+/// Until so many messages are delivered, and no more.
+#[track_caller]
+pub fn wait_delivered(server: &Server, messages: u64) {
+    wait_until("messages delivered", DEADLINE, || {
+        server.stats().delivered == messages
+    });
 }

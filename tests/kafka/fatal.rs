@@ -42,9 +42,7 @@ fn a_producer_that_is_refused_for_good_is_followed_by_another() {
     send(&server, 1, 100);
     wait_told(&server, "Cluster authorization failed");
     cluster.clear_request_errors(RDKafkaApiKey::InitProducerId);
-    wait_until("messages delivered", DEADLINE, || {
-        server.stats().delivered == 100
-    });
+    wait_delivered(&server, 100);
     assert_each_once(&cluster, 1, 100);
     assert_both_close(&server.shutdown(DEADLINE));
 }

@@ -27,9 +27,7 @@ fn what_has_no_room_is_sent_once_there_is_some_and_that_is_no_failure() {
     }
     let server = start(one(&cluster));
     send(&server, 4, 5);
-    wait_until("messages delivered", DEADLINE, || {
-        server.stats().delivered == 20
-    });
+    wait_delivered(&server, 20);
     assert_each_once(&cluster, 4, 5);
     let report = server.shutdown(DEADLINE);
     assert_eq!(report.outputs[0].counts.failures, 0, "{report:?}");
@@ -60,9 +58,7 @@ fn what_has_no_room_by_its_bytes_waits_for_brokers_that_are_away() {
     for line in &lines {
         assert_eq!(seen.get(line.as_bytes()), Some(&1), "{}", &line[..4]);
     }
-    wait_until("messages delivered", DEADLINE, || {
-        server.stats().delivered == COUNT as u64
-    });
+    wait_delivered(&server, COUNT as u64);
     assert_both_close(&server.shutdown(DEADLINE));
 }
 
@@ -77,9 +73,7 @@ fn a_producer_that_is_given_up_with_a_full_queue_loses_nothing() {
         server.report().outputs[0].counts.failures > 0
     });
     cluster.clear_request_errors(RDKafkaApiKey::Produce);
-    wait_until("messages delivered", DEADLINE, || {
-        server.stats().delivered == 10
-    });
+    wait_delivered(&server, 10);
     assert_each_once(&cluster, 1, 10);
     assert_both_close(&server.shutdown(DEADLINE));
 }

@@ -37,7 +37,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use common::client;
-use common::ledger::assert_both_close;
+use common::ledger::{assert_both_close, wait_delivered};
 use common::wait::{DEADLINE, wait_until};
 use drainline::ingest::Ingest;
 use drainline::ingest::sink::{Kafka, KafkaCompression, KafkaKey, KafkaOptions};
@@ -175,9 +175,7 @@ fn what_is_delivered_is_in_the_topic_once_whatever_the_round_trip() {
             .key(KafkaKey::Host);
         let server = start(options);
         send(&server, 4, 2_000);
-        wait_until("messages delivered", DEADLINE, || {
-            server.stats().delivered == 8_000
-        });
+        wait_delivered(&server, 8_000);
         assert_each_once(&cluster, 4, 2_000);
         let report = server.shutdown(DEADLINE);
         assert_both_close(&report);
@@ -204,9 +202,7 @@ fn an_outage_of_all_brokers_loses_and_doubles_nothing() {
     for broker in 1..=BROKERS {
         cluster.broker_up(broker).unwrap();
     }
-    wait_until("messages delivered", DEADLINE, || {
-        server.stats().delivered == 2_000
-    });
+    wait_delivered(&server, 2_000);
     let seen = read_back(&cluster, 2_000);
     assert_eq!(seen.len(), 1_000);
     assert!(
@@ -229,9 +225,7 @@ fn errors_of_requests_are_tried_again_without_doubling() {
     ];
     cluster.request_errors(RDKafkaApiKey::Produce, &errors);
     send(&server, 4, 500);
-    wait_until("messages delivered", DEADLINE, || {
-        server.stats().delivered == 2_000
-    });
+    wait_delivered(&server, 2_000);
     assert_each_once(&cluster, 4, 500);
     assert_both_close(&server.shutdown(DEADLINE));
 }
@@ -259,9 +253,7 @@ fn a_topic_that_may_not_be_written_to_is_waited_for() {
     cluster.request_errors(RDKafkaApiKey::Produce, &denied);
     let server = start(options(&cluster));
     send(&server, 1, 100);
-    wait_until("messages delivered", DEADLINE, || {
-        server.stats().delivered == 100
-    });
+    wait_delivered(&server, 100);
     assert!(server.report().outputs[0].counts.failures > 0);
     assert_each_once(&cluster, 1, 100);
     assert_both_close(&server.shutdown(DEADLINE));
@@ -272,9 +264,7 @@ fn a_small_queue_slows_the_senders_down_and_loses_nothing() {
     let cluster = cluster();
     let server = start(options(&cluster).queue_messages(10));
     send(&server, 2, 500);
-    wait_until("messages delivered", DEADLINE, || {
-        server.stats().delivered == 1_000
-    });
+    wait_delivered(&server, 1_000);
     assert_each_once(&cluster, 2, 500);
     assert_both_close(&server.shutdown(DEADLINE));
 }

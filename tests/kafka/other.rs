@@ -90,9 +90,7 @@ fn a_broker_of_another_make_has_each_message_once_and_in_order() {
             .key(KafkaKey::Host);
         let server = start(options);
         send(&server, 4, 2_000);
-        wait_until("messages delivered", DEADLINE, || {
-            server.stats().delivered == 8_000
-        });
+        wait_delivered(&server, 8_000);
         let found = messages(&broker.address(), 8_000);
         assert_eq!(found.len(), 8_000);
         for connection in 0..4 {
@@ -118,14 +116,10 @@ fn a_broker_that_has_forgotten_everything_gets_what_comes_then() {
     let options = KafkaOptions::new(broker.address(), TOPIC);
     let server = start(options.max_silence(Duration::from_secs(2)));
     send(&server, 1, 500);
-    wait_until("messages delivered", DEADLINE, || {
-        server.stats().delivered == 500
-    });
+    wait_delivered(&server, 500);
     broker.crash_and_come_back();
     send(&server, 2, 500);
-    wait_until("messages delivered", DEADLINE, || {
-        server.stats().delivered == 1_500
-    });
+    wait_delivered(&server, 1_500);
     let found = messages(&broker.address(), 1_000);
     assert_eq!(found.len(), 1_000);
     assert!(found.contains(&b"0-0".to_vec()) && found.contains(&b"1-499".to_vec()));
@@ -168,9 +162,7 @@ mod access {
 
         let server = start(options.clone().tls(Some(&certificates.authority())));
         send(&server, 1, 500);
-        wait_until("messages delivered", DEADLINE, || {
-            server.stats().delivered == 500
-        });
+        wait_delivered(&server, 500);
         assert_both_close(&server.shutdown(DEADLINE));
 
         let others = Certificates::new();

@@ -15,9 +15,7 @@ fn what_is_tried_again_in_silence_is_told_and_begun_anew() {
         error.contains("no answer for 1s")
     });
     cluster.clear_request_errors(RDKafkaApiKey::Produce);
-    wait_until("messages delivered", DEADLINE, || {
-        server.stats().delivered == 100
-    });
+    wait_delivered(&server, 100);
     assert_each_once(&cluster, 1, 100);
     assert_both_close(&server.shutdown(DEADLINE));
 }
@@ -30,9 +28,7 @@ fn a_sink_with_nothing_to_send_is_not_begun_anew() {
     let server = start(options(&cluster).max_silence(silence));
     for round in 1..=2 {
         send(&server, 1, 10);
-        wait_until("messages delivered", DEADLINE, || {
-            server.stats().delivered == round * 10
-        });
+        wait_delivered(&server, round * 10);
         thread::sleep(silence + Duration::from_secs(1));
     }
     let report = server.shutdown(DEADLINE);

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::common::checker::Checker;
 use crate::common::client;
 use crate::common::ledger::assert_both_close;
+pub(crate) use crate::common::ledger::wait_delivered;
 use crate::common::port::free_port;
 use crate::common::small;
 use crate::common::tagged::{Cut, Tagged, parse};
@@ -27,12 +28,6 @@ pub(crate) fn start(forward: ForwardTo) -> (Server, TcpStream) {
         .unwrap();
     let stream = client::connect(server.local_addrs()[0]);
     (server, stream)
-}
-
-pub(crate) fn wait_delivered(server: &Server, messages: u64) {
-    wait_until("messages delivered", DEADLINE, || {
-        server.stats().delivered == messages
-    });
 }
 
 pub(crate) fn wait_error(server: &Server, part: &str) {

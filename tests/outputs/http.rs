@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::common::client;
 use crate::common::http_peer::{HttpPeer, Reply, Request, bulk_items};
 use crate::common::ledger::assert_both_close;
+pub(crate) use crate::common::ledger::wait_delivered;
 use crate::common::port::free_port;
 use crate::common::small;
 use crate::common::wait::{DEADLINE, wait_until};
@@ -32,12 +33,6 @@ pub(crate) fn start(options: HttpOptions) -> (Server, TcpStream) {
 pub(crate) fn send(stream: &mut TcpStream, range: std::ops::Range<u64>) {
     let lines: String = range.map(|nth| format!("message {nth}\n")).collect();
     stream.write_all(lines.as_bytes()).unwrap();
-}
-
-pub(crate) fn wait_delivered(server: &Server, messages: u64) {
-    wait_until("messages delivered", DEADLINE, || {
-        server.stats().delivered == messages
-    });
 }
 
 pub(crate) fn finish(server: Server, stream: TcpStream) -> Report {

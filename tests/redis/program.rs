@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -118,18 +119,19 @@ fn a_password_is_shown_nowhere() {
     // The right one, from a file.
     let file = redis.folder().join("password");
     fs::write(&file, "right\n").unwrap();
-    let sink = format!(
-        "redis://127.0.0.1:{}/stream?password_file={}",
-        redis.port(),
-        file.display()
-    );
-    let mut server = Drainline::start(&[&["--sink", &sink][..], &REPORT].concat());
+    let mut server = start_with_password_of(&redis, &file);
     load(&server, &["--messages=100", "--wait-close"]);
     wait_until("all entries", DEADLINE, || redis.entries("stream") == 100);
     server.wait_until_all_ended();
     let exit = server.terminate();
     exit.assert_code(0);
     assert_eq!(exit.u64("delivered"), 100);
+}
+
+fn start_with_password_of(redis: &RedisServer, file: &Path) -> Drainline {
+    let (port, file) = (redis.port(), file.display());
+    let sink = format!("redis://127.0.0.1:{port}/stream?password_file={file}");
+    Drainline::start(&[&["--sink", &sink][..], &REPORT].concat())
 }
 
 /// In its file: each connection logs in with what the file has then, or else with what it had.
@@ -141,12 +143,7 @@ fn a_password_that_is_replaced_costs_no_message_and_no_restart() {
     };
     let file = redis.folder().join("password");
     fs::write(&file, "hunter1\n").unwrap();
-    let sink = format!(
-        "redis://127.0.0.1:{}/stream?password_file={}",
-        redis.port(),
-        file.display()
-    );
-    let mut server = Drainline::start(&[&["--sink", &sink][..], &REPORT].concat());
+    let mut server = start_with_password_of(&redis, &file);
     load(&server, &["--messages=100", "--wait-close"]);
     wait_until("a failed login", DEADLINE, || {
         server.stderr_text().contains("the login failed: WRONGPASS")

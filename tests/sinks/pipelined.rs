@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::client;
 use crate::common::embedded;
-use crate::common::ledger::assert_both_close;
+use crate::common::ledger::{assert_both_close, wait_delivered};
 use crate::common::small;
 use crate::common::wait::{DEADLINE, wait_until};
 use drainline::ingest::{Batches, IngestBuilder, Notifier, Output, Resources, Sink, SinkError};
@@ -56,12 +56,6 @@ fn send_alone(server: &Server, stream: &mut TcpStream, messages: u64) {
             server.stats().received == before + nth
         });
     }
-}
-
-fn wait_delivered(server: &Server, messages: u64) {
-    wait_until("messages delivered", DEADLINE, || {
-        server.stats().delivered == messages
-    });
 }
 
 /// Passes the numbers of batches to another thread and accepts what that answers, in whatever
