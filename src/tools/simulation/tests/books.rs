@@ -12,8 +12,11 @@ use super::super::{MAX_STEPS, Scenario, heaviest, run};
 use super::is_long;
 
 const MAX_MESSAGE: usize = 1024;
-/// Long enough for the slowest sink.
-const SETTLE: Duration = Duration::from_secs(24 * 3600);
+/// Greedy crowds send messages of no fewer bytes, for no longer.
+const GREEDY_SIZE: usize = 512;
+const GREEDY_LASTS: Duration = Duration::from_millis(100);
+/// Long enough for the slowest sink, and for a message a second of all that sockets hold.
+const SETTLE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 fn millis(range: std::ops::Range<u64>) -> impl Strategy<Value = Duration> {
     range.prop_map(Duration::from_millis)
@@ -60,6 +63,12 @@ prop_compose! {
         lasts in millis(1..4_000),
         reconnect in proptest::option::weighted(0.5, millis(20..2_000)),
     ) -> Crowd {
+        // Messages of a byte each would be a million in a socket, weeks at a limit of one a second,
+        // and in a second more than a simulation has steps for.
+        let (size, lasts) = match pace {
+            ClientPace::Greedy => (size.max(GREEDY_SIZE), lasts.min(GREEDY_LASTS)),
+            _ => (size, lasts),
+        };
         Crowd { connections, size, pace, from, until: from + lasts, reconnect }
     }
 }
@@ -121,6 +130,7 @@ proptest! {
         config.when_full = WhenFull::Block;
         config.on_overload = OnOverload::Backlog;
         let simulated = run(&scenario(&config, &workload, SETTLE));
+        prop_assert_eq!(simulated.metrics.stopped_at.as_ref(), None);
         prop_assert_eq!(simulated.metrics.lost(), 0);
         prop_assert_eq!(simulated.unseen, 0);
         prop_assert_eq!(simulated.metrics.threads_left(), 0);
