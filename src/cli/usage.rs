@@ -5,6 +5,7 @@ use std::fmt;
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use super::outputs::{HIDDEN, hidden_options};
 use super::renamed;
 
 /// A file or an address could not be opened: that may pass.
@@ -55,7 +56,7 @@ impl UsageError {
     /// `line` in one line, behind the program's name.
     pub(crate) fn new(code: u8, line: &str) -> Self {
         UsageError {
-            line: format!("drainline: {}", without_logins(&one_line(line))),
+            line: format!("drainline: {}", without_secrets(&one_line(line))),
             code,
         }
     }
@@ -193,20 +194,40 @@ fn one_line(text: &str) -> String {
     line
 }
 
-/// The line without the logins of its URLs: one may stand where none is expected, and a password
-/// in it. A password without escapes may hold anything, so each reaches to the last `@`.
-fn without_logins(line: &str) -> String {
+/// The line without the logins of its URLs, and without the values of their options: a URL may
+/// stand where none is expected, and a secret in it. A password without escapes may hold anything,
+/// so a login reaches to the last `@`.
+fn without_secrets(line: &str) -> String {
     const SIGN: &str = "://";
     let mut pieces = line.split(SIGN);
     let mut shown = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
         shown += SIGN;
-        shown += &match piece.rfind('@') {
-            Some(at) => format!("***{}", &piece[at..]),
-            None => piece.to_owned(),
+        let piece = match piece.rfind('@') {
+            Some(at) => {
+                shown += HIDDEN;
+                &piece[at..]
+            }
+            None => piece,
         };
+        let (place, rest) = piece.split_at(piece.find('?').unwrap_or(piece.len()));
+        shown += place;
+        if let Some(rest) = rest.strip_prefix('?') {
+            let (query, rest) = rest.split_at(end_of_url(rest));
+            shown += "?";
+            shown += &hidden_options(query);
+            shown += rest;
+        }
     }
     shown
+}
+
+/// Where a URL ends whose options begin the text: at the quote of a value that is told, or where a
+/// word ends.
+fn end_of_url(text: &str) -> usize {
+    let ends = ["': ", "' for ", "' in ", "'", ": ", " "];
+    let end = ends.iter().find_map(|end| text.find(end));
+    end.unwrap_or(text.len())
 }
 
 #[cfg(test)]
@@ -214,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_in_the_wrong_place_is_told_without_its_login() {
+    fn a_url_in_the_wrong_place_is_told_without_its_secrets() {
         let told = |line: &str| UsageError::new(BAD_VALUE, line).line;
         for (line, expected) in [
             (
@@ -224,6 +245,14 @@ mod tests {
             (
                 "invalid value 'redis://:a/b?c@d@h/s' for --listen: or a URL: tcp://ADDRESS",
                 "drainline: invalid value 'redis://***@h/s' for --listen: or a URL: tcp://ADDRESS",
+            ),
+            (
+                "invalid value 'http://h/x?token=it's&hunter2&gzip=true' for --listen: 'x'",
+                "drainline: invalid value 'http://h/x?token=***&***&gzip=***' for --listen: 'x'",
+            ),
+            (
+                "--config http://h/x?token=hunter2: No such file",
+                "drainline: --config http://h/x?token=***: No such file",
             ),
             (
                 "unknown flag --a@b: drainline -h lists the flags",

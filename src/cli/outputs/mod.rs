@@ -46,7 +46,7 @@ use option::GROUP;
 pub(crate) use option::Unfit;
 pub(crate) use scheme::{Common, Destination, Entry, Read};
 pub(crate) use secret::HIDDEN;
-pub(crate) use url::hidden;
+pub(crate) use url::{hidden, hidden_options};
 
 /// A scheme of a feature that this program is built without, and what that takes.
 #[allow(unused_macros, reason = "a program may be built with all features")]

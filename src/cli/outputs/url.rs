@@ -27,8 +27,8 @@ pub(super) fn options(query: &OsStr) -> Result<Vec<(String, OsString)>, NotAccep
     let option = |part: &[u8]| {
         let text = String::from_utf8_lossy(part);
         let Some((key, _)) = text.split_once('=').filter(|(key, _)| !key.is_empty()) else {
+            // Not shown: a token may stand there bare.
             return Err(NotAccepted {
-                part: Some(OsString::from(&*text)),
                 expected: Some("options behind the ?, as in ?key=value&key=value".to_owned()),
                 ..NotAccepted::default()
             });
@@ -192,10 +192,19 @@ pub(crate) fn hidden(typed: &str) -> String {
         Some(at) => (&place[..at], format!("%3F{HIDDEN}")),
         None => (place, String::new()),
     };
-    let options = query.split('&').filter_map(|option| option.split_once('='));
-    let options: Vec<String> = options.map(|(key, _)| format!("{key}={HIDDEN}")).collect();
-    let mark = if options.is_empty() { "" } else { "?" };
-    format!("{scheme}{sign}{place}{tail}{mark}{}", options.join("&"))
+    let mark = if query.is_empty() { "" } else { "?" };
+    let options = hidden_options(query);
+    format!("{scheme}{sign}{place}{tail}{mark}{options}")
+}
+
+/// The keys of `key=value&key=value`. What has no key may be a token.
+pub(crate) fn hidden_options(query: &str) -> String {
+    let options = query.split('&').map(|option| match option.split_once('=') {
+        Some((key, _)) => format!("{key}={HIDDEN}"),
+        None if option.is_empty() => String::new(),
+        None => HIDDEN.to_owned(),
+    });
+    options.collect::<Vec<_>>().join("&")
 }
 
 #[cfg(test)]
@@ -271,6 +280,8 @@ mod tests {
             "nosuch://host/x?a=b&p%61ssword=hunter2&password=hunter2",
             "nosuch://me:hun?ter2=hunter2@host",
             "nosuch://host/x?Token=hunter2",
+            "nosuch://host/x?hunter2",
+            "nosuch://host/x?gzip=true&hunter2",
             "nosuch://host/x%3fkey=hunter2",
             "nosuch://host,b/x%3Fkey=hunter2?gzip=true",
             "nosuch:me:hunter2@host",

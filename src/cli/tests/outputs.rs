@@ -39,7 +39,7 @@ fn options_of_a_url_are_rows_of_the_output_and_of_its_scheme() {
         ),
         (
             "probe://h?window",
-            &["'window' for --sink: expected options behind the ?"],
+            &["'probe://h?***' for --sink: expected options behind the ?"],
         ),
         ("probe://h?", &["expected options behind the ?"]),
         (
@@ -92,6 +92,7 @@ fn secrets_are_in_no_error_and_in_nothing_that_is_printed() {
         "probe://me:hunter2%zz@h",
         "probe://me:hunter2@h?windo=7",
         "probe://h?pasword=hunter2",
+        "probe://h?hunter2",
         "probe://me:a/hunter2@h",
         "probe://me:hunter2/a@h",
         "probe://me:a?hunter2@h",
