@@ -87,8 +87,16 @@ impl Threads {
         let in_drain = last
             .filter(|_| ended_in_time)
             .map_or(until, |last| last.max(until));
-        for thread in self.acceptors.drain(..).chain(self.consumer.take()) {
-            left += join_until(thread, in_drain);
+        for acceptor in self.acceptors.drain(..) {
+            left += join_until(acceptor, in_drain);
+        }
+        if let Some(consumer) = self.consumer.take()
+            && join_until(consumer, in_drain) > 0
+        {
+            left += 1;
+            let name = shared.consumer.name();
+            let text = format!("abandoned: {name} did not return before the deadline");
+            shared.logger.log(Level::Error, text);
         }
         let stuck = match of_threads {
             Remaining::AreJoined => shared.table.connections(),

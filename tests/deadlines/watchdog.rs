@@ -318,3 +318,27 @@ fn that_an_inherited_listener_cannot_refuse_is_said_at_start() {
     ]);
     server.shutdown(DEADLINE);
 }
+
+#[test]
+fn a_consumer_that_does_not_return_is_named_at_the_end() {
+    collect_log();
+    let (release, never) = mpsc::channel::<()>();
+    let (never, (tell, told)) = (Mutex::new(never), mpsc::channel());
+    let server = small::server::<String>()
+        .config(config(8))
+        .listen(echo::ANY.parse().unwrap())
+        .start(
+            |_, _| Ok(()),
+            move |receiver| {
+                receiver.set_name("the one that hangs");
+                tell.send(())?;
+                let _ = never.lock().unwrap().recv();
+                Ok(())
+            },
+        )
+        .unwrap();
+    told.recv_timeout(DEADLINE).unwrap();
+    assert!(server.shutdown(WARN_AFTER).timed_out);
+    wait_line(&["ERROR", "abandoned: the one that hangs did not return"]);
+    drop(release);
+}
