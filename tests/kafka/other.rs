@@ -105,6 +105,21 @@ fn a_broker_of_another_make_has_each_message_once_and_in_order() {
     }
 }
 
+/// The room of a message is free a moment after its report, and what looked before that waited for
+/// a tenth of a second: these would have taken longer than the deadline.
+#[test]
+fn what_has_no_room_goes_on_as_soon_as_there_is_some() {
+    let Some(broker) = Broker::start(&[]) else {
+        return;
+    };
+    broker.make_topic();
+    let options = KafkaOptions::new(broker.address(), TOPIC);
+    let server = start(options.queue_messages(1).linger(Duration::from_millis(5)));
+    send(&server, 1, 900);
+    wait_delivered(&server, 900);
+    assert_both_close(&server.shutdown(DEADLINE));
+}
+
 /// Such a broker refuses what a producer that it does not know goes on with, and librdkafka went on
 /// with it for ever.
 #[test]

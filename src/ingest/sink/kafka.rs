@@ -27,6 +27,9 @@ pub use self::options::{KafkaCompression, KafkaKey, KafkaOptions};
 const WAIT: Duration = Duration::from_secs(1);
 /// The same while the server closes, when librdkafka is asked to linger no more each time.
 const LAST_WAIT: Duration = Duration::from_millis(10);
+/// The same where nothing more could be handed over, though something was reported:
+/// librdkafka makes the room of a message free a moment after it has told its report.
+const ROOM_WAIT: Duration = Duration::from_millis(1);
 /// How long a producer that is given up has to say what became of its messages.
 const MAX_GIVING_UP: Duration = Duration::from_secs(10);
 /// How long a producer that works has for what is under way, before it is given up.
@@ -219,17 +222,19 @@ impl Kafka {
         message + key >= self.batch_bytes
     }
 
-    /// Tells the batches what the brokers said.
+    /// Tells the batches what the brokers said. Says whether they said anything.
     ///
     /// # Errors
     /// Some message has failed that is to be sent again.
-    fn take_reports(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+    fn take_reports(&mut self, batches: &mut Batches<'_>) -> Result<bool, SinkError> {
         let mut failed = None;
         let mut is_batch_too_large = false;
         let mut refused = None;
         // Of one batch, one after the other: most come so.
         let mut run = (0, 0);
-        for Report { place, error } in self.reports.take() {
+        let reports = self.reports.take();
+        let is_told = !reports.is_empty();
+        for Report { place, error } in reports {
             match error {
                 None if run.0 == place.batch => run.1 += 1,
                 None => {
@@ -262,10 +267,10 @@ impl Kafka {
             });
         }
         if is_batch_too_large {
-            return self.send_smaller_batches(batches);
+            self.send_smaller_batches(batches)?;
         }
         match failed {
-            None => Ok(()),
+            None => Ok(is_told),
             Some(code) => Err(SinkError::Retry(io::Error::other(code.to_string()))),
         }
     }
@@ -406,7 +411,7 @@ impl Sink for Kafka {
         self.reports.set_notifier(batches.notifier());
         while batches.first().is_some() {
             self.give_up_if_fatal(batches)?;
-            self.take_reports(batches)?;
+            let is_told = self.take_reports(batches)?;
             let took_all = self.send_all(batches)?;
             if let Some(text) = self.reports.take_unreachable() {
                 return Err(SinkError::Retry(io::Error::other(text)));
@@ -421,6 +426,11 @@ impl Sink for Kafka {
             }
             let window = if took_all { Batches::MAX_WINDOW } else { 0 };
             let wait = self.end_linger_if_closing(batches);
+            let wait = if is_told && !took_all {
+                ROOM_WAIT
+            } else {
+                wait
+            };
             if batches.first().is_some() && !batches.more(window, wait) {
                 break;
             }
