@@ -38,6 +38,8 @@ mod redis;
 mod cursor;
 #[cfg(any(feature = "http", feature = "redis"))]
 mod lookup;
+#[cfg(any(feature = "http", feature = "redis"))]
+mod secrets;
 
 // What stdout and files have in common.
 mod fd_writer;

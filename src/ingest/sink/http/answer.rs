@@ -10,7 +10,7 @@ use super::date;
 use super::dialect::{BulkAction, Dialect};
 use super::items::{self, NoAnswer};
 use super::place;
-use super::secrets::{CUT, Secrets, marked_as_cut};
+use crate::ingest::sink::secrets::{CUT, Secrets, marked_as_cut};
 
 /// The longest that a `Retry-After` is obeyed.
 pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);

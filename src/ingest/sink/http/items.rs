@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::ops::Range;
 
 use super::place;
-use super::secrets::marked_as_cut;
+use crate::ingest::sink::secrets::marked_as_cut;
 
 /// The deepest that objects and lists stand in one another.
 const MAX_DEPTH: u32 = 64;

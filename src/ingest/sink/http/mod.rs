@@ -8,8 +8,6 @@ mod opening;
 
 mod target;
 
-mod secrets;
-
 mod sending;
 
 mod parts;

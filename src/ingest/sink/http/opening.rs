@@ -12,9 +12,9 @@ use ureq::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use super::Http;
 use super::aside::Aside;
 use super::options::HttpOptions;
-use super::secrets::{MIN_SECRET, Secrets};
 use super::target::Target;
 use super::wire::Trust;
+use crate::ingest::sink::secrets::{MIN_SECRET, Secrets};
 
 /// Headers that are made of what is sent.
 const OWN: [HeaderName; 8] = [

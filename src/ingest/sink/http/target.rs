@@ -6,8 +6,8 @@ use std::time::Duration;
 use ureq::http::{HeaderMap, Uri};
 
 use super::dialect::Dialect;
-use super::secrets::Secrets;
 use super::wire::Trust;
+use crate::ingest::sink::secrets::Secrets;
 
 pub(super) struct Target {
     pub(super) uri: Uri,

@@ -12,11 +12,11 @@ use super::answer::{Failure, Fate, Head, Verdict, judge, judge_encoded};
 use super::body::{Body, Stop};
 use super::dialect::{BulkAction, Dialect, SplunkFields};
 use super::parts::Part;
-use super::secrets::Secrets;
 use super::*;
 use crate::ingest::batch::buffer::Buffer;
 use crate::ingest::batch::{Batch, Origin};
 use crate::ingest::framing::OutputFraming;
+use crate::ingest::sink::secrets::Secrets;
 
 /// As received at 2026-11-29T12:00:00.5Z.
 fn batch(messages: &[&[u8]]) -> Batch {

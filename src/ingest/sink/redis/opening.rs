@@ -13,6 +13,7 @@ use super::exchange::Shared;
 use super::reading::Reading;
 use super::target::Target;
 use super::wire::{Outgoing, Wire};
+use crate::ingest::sink::secrets::Secrets;
 use crate::server::Logger;
 
 /// When an idle connection is first asked whether its server is still there.
@@ -175,7 +176,7 @@ impl Greeting {
 
 impl Part {
     /// Whether the connection is of no use after this answer, and why.
-    fn judge(self, value: Value, target: &Target, password: Option<&str>) -> Result<(), String> {
+    fn judge(self, value: Value, target: &Target, secrets: &Secrets) -> Result<(), String> {
         let Value::ServerError(error) = value else {
             return Ok(());
         };
@@ -185,13 +186,13 @@ impl Part {
             || error.details().is_some_and(|it| it.starts_with("unknown"));
         match self {
             Part::Name if is_of_no_matter => Ok(()),
-            Part::Auth => Err(format!("the login failed: {}", told(&error, password))),
+            Part::Auth => Err(format!("the login failed: {}", told(&error, secrets))),
             Part::Select => Err(format!(
                 "selecting database {} failed: {}",
                 target.database,
-                told(&error, None)
+                told(&error, secrets)
             )),
-            Part::Name => Err(told(&error, None)),
+            Part::Name => Err(told(&error, secrets)),
         }
     }
 }
@@ -218,9 +219,10 @@ pub(super) fn greet(
     if !sent {
         return Err("the server takes no command".to_owned());
     }
+    let secrets = Secrets::new(password.as_slice());
     for part in parts {
         let answer = reading.next()?;
-        part.judge(answer, target, password.as_deref())?;
+        part.judge(answer, target, &secrets)?;
     }
     let waits = wire.socket.set_read_timeout(None);
     waits.map_err(|error| error.to_string())
