@@ -160,6 +160,24 @@ fn fails_twice(what: &str, fault: Reply) {
     );
 }
 
+#[test]
+fn a_request_has_its_own_time_whatever_connecting_may_take() {
+    let peer = HttpPeer::start(|request| match request.nth {
+        0 => Reply::Never,
+        _ => Reply::ok(),
+    });
+    let options = Http::to(&peer.url()).connect_timeout(Duration::from_secs(600));
+    let (server, mut stream) = start(options.timeout(Duration::from_millis(100)));
+    send(&mut stream, 0..1);
+    wait_delivered(&server, 1);
+    let report = finish(server, stream);
+    let error = report.outputs[0].last_error.as_deref().unwrap();
+    assert!(
+        error.contains("no whole answer within 100ms (timeout)"),
+        "{error}"
+    );
+}
+
 /// Whoever closes a connection that was kept open cannot say so to a request that is on its way.
 #[test]
 fn a_connection_that_was_closed_meanwhile_is_no_failure() {

@@ -62,10 +62,10 @@ impl Client {
             .max_idle_age(MAX_IDLE)
             .build();
         let wires = Wires {
+            target: Arc::clone(&target),
             watch: Arc::clone(&watch),
             is_over: Arc::clone(&is_over),
             lookup: Arc::clone(&lookup),
-            trust: target.trust.clone(),
         };
         Client {
             target,
@@ -119,7 +119,7 @@ impl Client {
                 // The server had closed the connection that was kept open: no failure of its own,
                 // and a new one may serve.
                 Err(error) if !is_new && !has_answer && !is_over && is_closed(&error) => continue,
-                Err(error) => Verdict::Again(Failure::passing(words(&error))),
+                Err(error) => Verdict::Again(Failure::passing(words(&error, target))),
                 Ok(response) => self.judge(target, response, messages),
             };
             return hide(target, verdict);
@@ -183,10 +183,13 @@ fn is_closed(error: &Error) -> bool {
     )
 }
 
-fn words(error: &Error) -> String {
+fn words(error: &Error, target: &Target) -> String {
     match error {
-        Error::Timeout(ureq::Timeout::Connect) => "no connection within connect_timeout".to_owned(),
-        Error::Timeout(_) => "no whole answer within timeout".to_owned(),
+        Error::Timeout(ureq::Timeout::Connect) => {
+            let limit = target.connect_timeout;
+            format!("no connection within {limit:?} (connect_timeout)")
+        }
+        Error::Timeout(_) => format!("no whole answer within {:?} (timeout)", target.timeout),
         Error::HostNotFound => "its name has no address".to_owned(),
         Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => {
             format!("it has closed the connection before its answer was whole: {error}")

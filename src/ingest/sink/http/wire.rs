@@ -24,6 +24,7 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
 
+use super::target::Target;
 use crate::ingest::sink::lookup::Lookup;
 
 /// How long one poll(2) waits before the end is looked for.
@@ -61,6 +62,8 @@ pub(super) struct Watch {
     body: Mutex<Vec<u8>>,
     /// How much of it ureq takes for written into its buffer.
     written: AtomicUsize,
+    /// When the request began to be sent. ureq's own timeouts count what connecting takes, too.
+    begun_at: Mutex<Option<Instant>>,
 }
 
 impl Watch {
@@ -70,6 +73,17 @@ impl Watch {
         self.is_new.store(false, Ordering::Relaxed);
         self.has_answer.store(false, Ordering::Relaxed);
         self.is_cut_short.store(false, Ordering::Relaxed);
+        *self.begun_at.lock() = None;
+    }
+
+    /// The wait for a request that may take so long, from its first byte on.
+    fn until<'a>(&self, timeout: Duration, is_over: &'a AtomicBool) -> Until<'a> {
+        let begun_at = *self.begun_at.lock().get_or_insert_with(Instant::now);
+        Until {
+            at: begun_at.checked_add(timeout),
+            reason: ureq::Timeout::Global,
+            is_over,
+        }
     }
 }
 
@@ -134,10 +148,10 @@ impl Resolver for NoNames {
 /// Makes connections.
 #[derive(Debug)]
 pub(super) struct Wires {
+    pub(super) target: Arc<Target>,
     pub(super) watch: Arc<Watch>,
     pub(super) is_over: Arc<AtomicBool>,
     pub(super) lookup: Arc<Lookup>,
-    pub(super) trust: Option<Trust>,
 }
 
 impl Connector for Wires {
@@ -163,17 +177,18 @@ impl Connector for Wires {
                         socket,
                         session: None,
                         buffers: LazyBuffers::new(size.0, size.1),
+                        timeout: self.target.timeout,
                         watch: Arc::clone(&self.watch),
                         is_over: Arc::clone(&self.is_over),
                     };
                     if details.needs_tls() {
-                        let trust = self.trust.as_ref().ok_or(Error::TlsRequired)?;
+                        let trust = self.target.trust.as_ref().ok_or(Error::TlsRequired)?;
                         wire.secure(trust, &until)?;
                     }
                     self.watch.is_new.store(true, Ordering::Relaxed);
                     return Ok(Some(wire));
                 }
-                Err(error) => last = at_address(error, *address),
+                Err(error) => last = at_address(error, *address, self.target.connect_timeout),
             }
             if until.is_over.load(Ordering::Relaxed) {
                 break;
@@ -203,14 +218,16 @@ fn resolve(uri: &Uri) -> Result<Vec<SocketAddr>, Error> {
 }
 
 /// A name may have several addresses, of which each fails in its own way.
-fn at_address(error: Error, address: SocketAddr) -> Error {
+fn at_address(error: Error, address: SocketAddr, timeout: Duration) -> Error {
     Error::Io(match error {
         Error::Io(error) => {
             let text = format!("connecting to {address} failed: {error}");
             io::Error::new(error.kind(), text)
         }
         Error::Timeout(ureq::Timeout::Connect) => {
-            let text = format!("no connection within connect_timeout: {address} did not answer");
+            let text = format!(
+                "{address} did not answer within its part of {timeout:?} (connect_timeout)"
+            );
             io::Error::new(io::ErrorKind::TimedOut, text)
         }
         error => return error,
@@ -295,6 +312,8 @@ pub(super) struct Wire {
     socket: TcpStream,
     session: Option<Box<ClientConnection>>,
     buffers: LazyBuffers,
+    /// What a request may take.
+    timeout: Duration,
     watch: Arc<Watch>,
     is_over: Arc<AtomicBool>,
 }
@@ -455,12 +474,12 @@ impl Transport for Wire {
 
     /// A peer that has seen enough answers and closes before it has read all: its answer says why,
     /// and is there to be read.
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+    fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), Error> {
         if self.watch.is_cut_short.load(Ordering::Relaxed) {
             return Ok(());
         }
         let is_over = Arc::clone(&self.is_over);
-        match self.send(amount, &Until::of(timeout, &is_over)) {
+        match self.send(amount, &self.watch.until(self.timeout, &is_over)) {
             Err(Error::Io(error)) if is_closed(&error) => {
                 self.watch.is_cut_short.store(true, Ordering::Relaxed);
                 Ok(())
@@ -469,9 +488,9 @@ impl Transport for Wire {
         }
     }
 
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+    fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
         let is_over = Arc::clone(&self.is_over);
-        let until = Until::of(timeout, &is_over);
+        let until = self.watch.until(self.timeout, &is_over);
         let input = self.buffers.input_append_buf();
         let read = loop {
             let outcome = match &mut self.session {
