@@ -16,7 +16,8 @@ use crate::common::port::free_port;
 use crate::common::small;
 use crate::common::tagged::{Cut, Tagged, parse};
 use crate::common::wait::{DEADLINE, try_wait_for, wait_for, wait_until};
-use drainline::ingest::sink::{Forward, ForwardTo, Target};
+use drainline::ingest::Output;
+use drainline::ingest::sink::{Forward, ForwardTo, Null, Target};
 use drainline::{DropReason, Server};
 
 pub(crate) const SOON: Duration = Duration::from_millis(50);
@@ -118,6 +119,33 @@ fn a_receiver_that_never_reads_holds_up_its_messages_and_not_the_end() {
     receiver.into_inner().read_to_end(&mut read).unwrap();
     let end = read.iter().rposition(|&byte| byte == b'\n').unwrap() + 1;
     Checker::read(&read[..end]).expect_exact(&[(0, report.stats.delivered)]);
+}
+
+/// All is delivered when the last wait begins: whoever does not end it, the drain is in time.
+#[test]
+fn a_receiver_that_never_closes_takes_no_more_of_a_drain_than_there_is() {
+    for beside in [false, true] {
+        let (listener, target) = listen();
+        let forward = Forward::to(target).open().unwrap();
+        let mut ingest = small::ingest().listen("127.0.0.1:0".parse().unwrap());
+        if beside {
+            ingest = ingest.output(Output::new("beside", Null));
+        }
+        let server = ingest
+            .output(Output::new("forward", forward))
+            .start_outputs();
+        let server = server.unwrap();
+        let mut stream = client::connect(server.local_addrs()[0]);
+        let mut receiver = accept(&listener);
+        stream.write_all(b"one\n").unwrap();
+        assert_eq!(line(&mut receiver), "one\n");
+        client::half_close(stream);
+        wait_until("delivered", DEADLINE, || server.stats().delivered == 1);
+        let report = server.shutdown(Duration::from_millis(400));
+        assert!(!report.timed_out, "{report:?}");
+        assert_both_close(&report);
+        assert_eq!(line(&mut receiver), "");
+    }
 }
 
 #[test]

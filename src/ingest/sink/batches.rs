@@ -343,6 +343,11 @@ impl<'a> Batches<'a> {
         self.feed.is_timed_out()
     }
 
+    /// What is left until the server's last deadline, at most `cap`.
+    pub(super) fn time_left(&self, cap: Duration) -> Duration {
+        self.feed.time_left(cap)
+    }
+
     /// Whether the server takes no more messages: what is in the buffer still comes, and is not
     /// worth waiting for company.
     pub fn is_closing(&self) -> bool {

@@ -148,6 +148,13 @@ impl Feed<'_> {
         }
     }
 
+    pub(super) fn time_left(&self, cap: Duration) -> Duration {
+        match self {
+            Feed::Receiver(receiver) => receiver.time_left(cap),
+            Feed::Lane(lane) => lane.state.assistant().time_left(cap),
+        }
+    }
+
     pub(super) fn is_closing(&self) -> bool {
         match self {
             Feed::Receiver(receiver) => receiver.is_closing(),

@@ -71,6 +71,11 @@ impl Assistant {
         self.quota.is_timed_out()
     }
 
+    /// As [`Receiver::time_left`].
+    pub(crate) fn time_left(&self, cap: Duration) -> Duration {
+        self.quota.time_left(cap)
+    }
+
     /// As [`Receiver::is_room_wanted`], whoever holds the deliveries.
     pub(crate) fn is_room_wanted(&self) -> bool {
         self.quota.waits_for_consumer()

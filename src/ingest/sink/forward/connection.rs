@@ -14,7 +14,7 @@ use super::socket::{discard, poll_for, poll_once, send_now};
 pub(super) const SLICE: Duration = Duration::from_millis(100);
 /// Behind the last message, the longest wait for the receiver to close; behind its end of the
 /// stream, the longest try to finish a message.
-const FINISH_PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const FINISH_PATIENCE: Duration = Duration::from_secs(1);
 /// Behind the last message to a receiver that was left for another, the longest wait for it to
 /// close: what the kernel gives a closed socket (tcp(7), `tcp_fin_timeout`).
 const LEAVE_PATIENCE: Duration = Duration::from_secs(60);
@@ -147,18 +147,18 @@ impl Connection {
         is_late || discard(&self.socket).is_err()
     }
 
-    /// Ends the stream, and waits at most a second for the receiver to end its own: a socket that
-    /// is closed with something unread, or to which something comes later, is reset, and its kernel
-    /// throws away what it has not sent.
-    pub(super) fn finish(mut self, waits: bool) {
-        let until = Instant::now() + FINISH_PATIENCE;
+    /// Ends the stream, and waits as long for the receiver to end its own: a socket that is closed
+    /// with something unread, or to which something comes later, is reset, and its kernel throws
+    /// away what it has not sent.
+    pub(super) fn finish(mut self, patience: Duration, is_over: impl Fn() -> bool) {
+        let until = Instant::now() + patience;
         if !self.end() {
             return;
         }
         loop {
             // A session that was closed is not asked any more: what comes is thrown away.
             match discard(&self.socket) {
-                Ok(_) if waits && Instant::now() < until => {}
+                Ok(_) if Instant::now() < until && !is_over() => {}
                 _ => return,
             }
             let left = until.saturating_duration_since(Instant::now()).min(SLICE);

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use log::Level;
 
 use self::attempt::Attempt;
-use self::connection::{Connection, SLICE};
+use self::connection::{Connection, FINISH_PATIENCE, SLICE};
 use self::order::{Ending, Order};
 pub use self::target::{Target, TargetParseError};
 pub use self::to::ForwardTo;
@@ -365,7 +365,7 @@ impl Forward {
         };
         self.order.ended(&ending, Instant::now());
         if error.kind() == ErrorKind::UnexpectedEof {
-            connection.finish(false);
+            connection.finish(Duration::ZERO, || true);
         }
         let text = match bytes {
             0 => format!("{label}: {why}, before anything was written"),
@@ -502,7 +502,10 @@ impl Sink for Forward {
     fn finish(&mut self, batches: &mut Batches<'_>) {
         if let Some(connection) = self.connection.take() {
             self.tell_discarded(&connection, batches.logger());
-            connection.finish(true);
+            // Nothing is lost where the receiver does not end its stream: what is left of the drain
+            // is for the threads to end.
+            let patience = batches.time_left(FINISH_PATIENCE * 4) / 4;
+            connection.finish(patience, || batches.is_timed_out());
         }
     }
 
@@ -516,7 +519,7 @@ impl Sink for Forward {
 impl Drop for Forward {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
-            connection.finish(false);
+            connection.finish(Duration::ZERO, || true);
         }
     }
 }
