@@ -1,5 +1,6 @@
 //! The harness of all other tests: each fault that it is there to find is found, each wait ends,
-//! and no child is left behind. And what the design says of the sources is so.
+//! and no child is left behind. And what the design says of the sources is so, and what the index
+//! says of the tests.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 #[path = "../common/mod.rs"]
@@ -7,4 +8,5 @@ mod common;
 
 mod checker;
 mod design;
+mod index;
 mod processes;
