@@ -63,7 +63,7 @@ fn victoria(program: &Path, folder: &Path, port: u16) -> Other {
     other
 }
 
-/// A body of 20,000 bytes at most, twenty requests a second, three on a connection.
+/// A body of 20,000 bytes at most, two requests a second and two in advance, three on a connection.
 fn nginx(program: &Path, folder: &Path, port: u16, to: u16, certificates: &Certificates) -> Other {
     let [cert, key] = certificates.server();
     let at = folder.display();
@@ -74,7 +74,7 @@ fn nginx(program: &Path, folder: &Path, port: u16, to: u16, certificates: &Certi
            access_log {at}/access.log;
            client_body_temp_path {at}/body; proxy_temp_path {at}/proxy; fastcgi_temp_path {at}/f;
            uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;
-           limit_req_zone $server_port zone=all:64k rate=20r/s; limit_req_status 429;
+           limit_req_zone $server_port zone=all:64k rate=2r/s; limit_req_status 429;
            server {{
              listen 127.0.0.1:{port} ssl; ssl_certificate {cert}; ssl_certificate_key {key};
              client_max_body_size 20000; keepalive_requests 3;
@@ -160,7 +160,7 @@ fn nginx_before_victoria_metrics_gets_all_of_it_though_it_is_away_for_a_while() 
         (0..2000).all(|nth| stored.contains(&format!("\"nth\":\"{nth}\"")))
     });
     let seen = fs::read_to_string(folder.path().join("access.log")).unwrap();
-    for status in [" 204 ", " 413 ", " 502 "] {
+    for status in [" 204 ", " 413 ", " 429 ", " 502 "] {
         assert!(seen.contains(status), "{status}: {seen}");
     }
 }
