@@ -137,6 +137,27 @@ fn a_user_who_may_not_add_is_told_and_may_be_allowed_to() {
     finish(&server, stream);
 }
 
+/// What `sinks` says that a user needs.
+#[test]
+fn a_user_needs_xadd_of_the_stream_and_select_for_a_database() {
+    let Some(redis) = RedisServer::start(&[]) else {
+        return;
+    };
+    let least = ["on", ">secret", "resetkeys", "~stream", "-@all", "+xadd"];
+    redis.ask(&[&["ACL", "SETUSER", "writer"], &least[..]].concat());
+    let writer = || sink(redis.port()).login(Some("writer"), "secret");
+    let (server, mut stream) = start(writer());
+    send(&mut stream, 0..100);
+    wait_delivered(&server, 100);
+    finish(&server, stream);
+    let (server, mut stream) = start(writer().database(1));
+    send(&mut stream, 0..100);
+    wait_failed(&server, "NOPERM");
+    redis.ask(&["ACL", "SETUSER", "writer", "+select"]);
+    wait_delivered(&server, 100);
+    finish(&server, stream);
+}
+
 #[test]
 fn a_server_that_takes_no_more_clients_is_waited_for() {
     let Some(redis) = RedisServer::start(&["--maxclients", "2"]) else {

@@ -96,7 +96,7 @@ fn a_connect_that_is_not_answered_has_its_time() {
     ends_in_time(&server, 10);
 }
 
-/// Messages wait for a server that is not there yet, and its name is looked up again for each try.
+/// Messages wait for a server that is not there yet.
 #[test]
 fn a_server_that_comes_later_gets_all() {
     let port = free_port();
