@@ -225,7 +225,8 @@ fn without_secrets(line: &str) -> String {
 /// Where a URL ends whose options begin the text: at the quote of a value that is told, or where a
 /// word ends.
 fn end_of_url(text: &str) -> usize {
-    let ends = ["': ", "' for ", "' in ", "'", ": ", " "];
+    // A value in a file that lacks its quotes is told without them.
+    let ends = ["': ", "' for ", "' in ", "'", " for sink: ", ": ", " "];
     let end = ends.iter().find_map(|end| text.find(end));
     end.unwrap_or(text.len())
 }
@@ -253,6 +254,10 @@ mod tests {
             (
                 "--config http://h/x?token=hunter2: No such file",
                 "drainline: --config http://h/x?token=***: No such file",
+            ),
+            (
+                "a:2:8: invalid value kafka://***@h/t?a=b for sink: expected stdout",
+                "drainline: a:2:8: invalid value kafka://***@h/t?a=*** for sink: expected stdout",
             ),
             (
                 "unknown flag --a@b: drainline -h lists the flags",

@@ -160,10 +160,26 @@ fn what_can_be_and_is_hardly_meant_is_a_note_of_a_check_and_a_warning_of_a_start
             format!("exec:cat > {}", in_folder("c")),
             "passes > to the command as it stands",
         ),
+        (
+            format!("file:{}-%Y.log", in_folder("f")),
+            "takes %Y as it stands: a date in the path takes file:///PATH",
+        ),
     ];
+    if cfg!(feature = "redis") {
+        let told = "for 31s (answer_timeout), which is longer than drain_timeout (30s)";
+        noted.push(("redis://127.0.0.1:9/s?answer_timeout=31s".to_owned(), told));
+    }
     if cfg!(feature = "http") {
-        let told = "what is longer than body_bytes (1KiB): max_message is 64KiB";
+        let told = "drops, as refused, what is longer than body_bytes (1KiB): max_message is 64KiB";
         noted.push(("http://127.0.0.1:9?body_bytes=1KiB".to_owned(), told));
+        let url = format!(
+            "http://127.0.0.1:9?body_bytes=1KiB&refused={}",
+            in_folder("refused")
+        );
+        noted.push((
+            url,
+            "sets aside, in refused, and does not send what is longer than body_bytes",
+        ));
         for (rest, told) in [
             (
                 "/a/_bulk?gzip=true",
@@ -185,6 +201,8 @@ fn what_can_be_and_is_hardly_meant_is_a_note_of_a_check_and_a_warning_of_a_start
                 "/?dialect=splunk-raw",
                 "has no token, which Splunk requires",
             ),
+            ("/?dialect=elasticsearch", "names no index, which"),
+            ("/_bulk?dialect=elasticsearch", "names no index, which"),
             ("/?timeout=31s", "longer than drain_timeout (30s)"),
         ] {
             noted.push((format!("http://127.0.0.1:9{rest}"), told));
@@ -216,10 +234,30 @@ fn what_can_be_and_is_hardly_meant_is_a_note_of_a_check_and_a_warning_of_a_start
         format!("file://{}?fsync=batch", in_folder("e")),
         "exec:curl http://h/?name=a".to_owned(),
         "exec:grep '>'".to_owned(),
+        format!("file:{}%20x", in_folder("g")),
+        format!("unix://{}?framing=nul", in_folder("h")),
     ] {
         let (_, text) = ran(&["check", "--sink", &url, at], &[]);
-        assert!(!text.contains("as it stands"), "{text}");
+        assert!(!text.contains("note: --sink"), "{text}");
     }
+    if cfg!(feature = "http") {
+        for rest in [
+            "",
+            "?dialect=elasticsearch&index=a",
+            "/a/_bulk?dialect=elasticsearch",
+            "/proxy?dialect=elasticsearch",
+        ] {
+            let url = format!("http://127.0.0.1:9{rest}");
+            // Who makes the drain short has said nothing of requests.
+            let (_, text) = ran(&["check", "--sink", &url, at, "--drain-timeout=1s"], &[]);
+            assert!(!text.contains("note: --sink"), "{url}: {text}");
+        }
+    }
+    let table = "[[output]]\nsink = \"exec:cat\"\nstop_timeout = \"31s\"\n";
+    let (exit, text) = ran(&["check", "--config", &config(&path, table)], &[]);
+    exit.assert_code(0);
+    let told = "exec:cat has 31s to end (stop_timeout), which is longer than drain_timeout (30s)";
+    assert!(text.contains(told), "{text}");
 }
 
 #[cfg(feature = "http")]
@@ -579,6 +617,20 @@ fn what_is_wrong_with_an_output_is_one_line_with_the_code_of_its_kind() {
             );
         }
     }
+    let table = "[[output]]\nsink = \"null\"\nname = \"archive\"\n[[listener]]\naddress = \"127.0.0.1:0\"\nto = [\"archive\"]";
+    let args = ["check", "--config", &config(&path, table), "--sink", "null"];
+    let (checked, _) = ran(&args, &[]);
+    checked.assert_code(78);
+    let told = ":6:6: invalid value 'archive' for to: expected the name of an output, and none has \
+                one (--sink replaces the outputs of the file)";
+    assert!(checked.stderr.contains(told), "{checked}");
+    // Which of several is meant.
+    refused(
+        &["--sink", "file:///a?keep=2", "--sink", "file:///b?keep=3"],
+        &[],
+        78,
+        &["invalid value 'keep=2' for --sink file:///a: expected rotate_size"],
+    );
     let config_as_sink = config(&path, "");
     let sink = format!("file:{config_as_sink}");
     refused(

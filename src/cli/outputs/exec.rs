@@ -15,6 +15,7 @@ use super::scheme::{Checked, Common, Form, Opened, Scheme};
 use crate::cli::flag::{Flag, field};
 use crate::cli::kinds::{NotAccepted, TrueOrFalse, time};
 use crate::cli::stderr::Stderr;
+use crate::cli::units;
 
 #[derive(Clone, Debug)]
 pub(super) struct Exec {
@@ -138,7 +139,17 @@ impl Scheme for Exec {
                 self.label()
             )
         });
-        operator.into_iter().collect()
+        let stop = common.shorter_drain("stop-timeout", self.stop_timeout);
+        let stop = stop.map(|drain| {
+            format!(
+                "{} {} has {} to end (stop_timeout), which is longer than drain_timeout ({drain}): a \
+                 drain sends SIGTERM then",
+                common.named,
+                self.label(),
+                units::print_duration(self.stop_timeout),
+            )
+        });
+        operator.into_iter().chain(stop).collect()
     }
 
     fn check(&self, _: Common<'_>) -> io::Result<Checked> {

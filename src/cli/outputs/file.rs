@@ -186,6 +186,17 @@ impl Scheme for File {
         None
     }
 
+    fn notes(&self, common: Common<'_>) -> Vec<String> {
+        let note = self.literal_date().map(|date| {
+            format!(
+                "{} {} takes {date} as it stands: a date in the path takes file:///PATH",
+                common.named,
+                self.url()
+            )
+        });
+        note.into_iter().collect()
+    }
+
     fn check(&self, common: Common<'_>) -> io::Result<Checked> {
         let mut notes = Vec::new();
         if files::is_fifo(&self.path) {
@@ -224,6 +235,15 @@ impl Scheme for File {
 }
 
 impl File {
+    /// A conversion of strftime(3), all of which end with a letter, in a path that is taken as it
+    /// is.
+    fn literal_date(&self) -> Option<String> {
+        let path = self.path.to_str().filter(|_| !self.is_url)?;
+        let mut rest = path.split('%').skip(1);
+        let letter = rest.find_map(|rest| rest.chars().next().filter(char::is_ascii_alphabetic))?;
+        Some(format!("%{letter}"))
+    }
+
     fn open_sink(&self) -> io::Result<sink::File> {
         #[cfg(feature = "strftime")]
         if let Some(pattern) = &self.pattern {

@@ -1,7 +1,8 @@
-//! `tcp://HOST:PORT`, `tls://HOST:PORT` and `unix:PATH`: another server.
+//! `tcp://HOST:PORT`, `tls://HOST:PORT`, and `unix:PATH` or `unix:///PATH`: another server.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::option::GROUP;
 use super::scheme::{Checked, Common, Form, Opened, Reopens, Scheme};
 #[cfg(feature = "tls")]
 use super::tls::ClientTls;
+use super::url;
 #[cfg(feature = "tls")]
 use crate::cli::flag::part_rows;
 use crate::cli::flag::{Flag, field};
@@ -23,6 +25,20 @@ use crate::cli::stderr::Stderr;
 /// The largest of what may be waited for.
 const DAY: Duration = Duration::from_secs(86_400);
 const MS: Duration = Duration::from_millis(1);
+
+/// A path as it is, whatever is in it.
+const UNIX: Form = Form {
+    prefix: "unix:",
+    place: "PATH",
+    has_options: false,
+};
+
+/// A path with escapes, and options.
+const UNIX_URL: Form = Form {
+    prefix: "unix://",
+    place: "/PATH",
+    has_options: true,
+};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Forward {
@@ -87,15 +103,13 @@ impl Scheme for Forward {
             place: "HOST:PORT",
             has_options: true,
         },
-        Form {
-            prefix: "unix:",
-            place: "PATH",
-            has_options: false,
-        },
+        UNIX,
+        UNIX_URL,
     ];
     const HELP: &'static str = "Passes messages on to another server, at most once: what a server that dies has not \
          read is lost. Several HOST:PORT with commas are an order of preference. unix:PATH takes any \
-         path as it is, and options only in an [[output]]. SIGHUP connects anew, and reads the files \
+         path as it is, and options only in an [[output]]; in unix:///PATH ? begins options, and %3F \
+         is a question mark. SIGHUP connects anew, and reads the files \
          of TLS again.";
 
     fn rows() -> Vec<Flag<Self>> {
@@ -134,9 +148,13 @@ impl Scheme for Forward {
     }
 
     fn read(form: &'static Form, place: &OsStr) -> Result<Self, NotAccepted> {
-        if form.prefix == "unix:" {
+        if [UNIX.prefix, UNIX_URL.prefix].contains(&form.prefix) {
             // A path need not be UTF-8.
-            let target = sink::Target::unix_path(place);
+            let path = match form.has_options {
+                true => path_of_url(place)?,
+                false => place.to_owned(),
+            };
+            let target = sink::Target::unix_path(path);
             let target = target.map_err(|error| NotAccepted::because(error.to_string()))?;
             return Ok(Forward {
                 targets: vec![target],
@@ -153,6 +171,10 @@ impl Scheme for Forward {
         if place.contains('@') {
             // Before the commas are told apart: a password may have one.
             return Err(NotAccepted::because("there is no user to log in as"));
+        }
+        if place.contains("://") {
+            let why = format!("{} stands once, before the first of all hosts", form.prefix);
+            return Err(NotAccepted::because(why));
         }
         let targets = place.split(',').map(|each| {
             let parsed = format!("{}{each}", form.prefix).parse();
@@ -183,6 +205,11 @@ impl Scheme for Forward {
         self.tls.contradiction(self.speaks_tls(), "a tls:// server")
     }
 
+    fn lacks(&self, row: &str) -> Option<&'static str> {
+        let is_alone = self.targets.len() == 1 && row == "return-after";
+        is_alone.then_some("another server to return from, behind a comma")
+    }
+
     fn check(&self, _: Common<'_>) -> io::Result<Checked> {
         let sink = self.to()?.open()?;
         Ok(Checked {
@@ -199,9 +226,23 @@ impl Scheme for Forward {
         Some(Reopens::Connection)
     }
 
-    #[cfg(feature = "tls")]
     fn is_idle(&self, row: &str) -> bool {
-        !self.speaks_tls() && ClientTls::has_row(row)
+        #[cfg(feature = "tls")]
+        if !self.speaks_tls() && ClientTls::has_row(row) {
+            return true;
+        }
+        self.lacks(row).is_some()
+    }
+}
+
+/// The path of `unix://PATH`.
+fn path_of_url(place: &OsStr) -> Result<OsString, NotAccepted> {
+    match place.as_bytes().starts_with(b"/") {
+        true => url::decode(place.as_bytes()).map(OsString::from_vec),
+        false => {
+            let why = "a socket has no host: unix:///PATH, or unix:PATH for a path from here";
+            Err(NotAccepted::because(why))
+        }
     }
 }
 
@@ -226,6 +267,12 @@ mod tests {
             assert_eq!(forward.url(), typed);
             assert!(forward.contradiction().is_none());
         }
+        for (typed, printed) in [
+            ("unix:///a/b", "unix:/a/b"),
+            ("unix:///a%3Fb%25", "unix:/a?b%"),
+        ] {
+            assert_eq!(read(typed).expect("a URL").url(), printed);
+        }
         assert_eq!(read("tcp://a:1,b:2").expect("a URL").targets.len(), 2);
         let many = format!("tcp://a:1{}", ",a:1".repeat(16));
         for typed in [
@@ -234,6 +281,9 @@ mod tests {
             "tcp://a:1,",
             "tcp://a:1/x",
             "unix:",
+            "unix://",
+            "unix://a",
+            "unix:///a%",
             &many,
         ] {
             assert!(read(typed).is_err(), "{typed}");

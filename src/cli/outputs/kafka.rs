@@ -362,7 +362,8 @@ impl Scheme for Kafka {
 
     fn notes(&self, common: Common<'_>) -> Vec<String> {
         let most = self.message_max_bytes;
-        let note = common.note_of_longest(&self.url(), "message_max_bytes", most);
+        let note =
+            common.note_of_longest(&self.url(), "drops, as refused,", "message_max_bytes", most);
         note.into_iter().collect()
     }
 

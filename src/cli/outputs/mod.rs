@@ -107,7 +107,11 @@ pub(crate) fn read(typed: &OsStr) -> Result<Read, NotAccepted> {
     let text = typed.to_string_lossy();
     let outcome = scheme::read(SCHEMES, typed).unwrap_or_else(|| {
         let scheme = text.split_once(":").map(|(scheme, _)| scheme);
+        let is_path = ["/", "./", "../"].iter().any(|it| text.starts_with(it));
         Err(match scheme {
+            _ if is_path => {
+                NotAccepted::because(format!("a file is file:PATH: did you mean file:{text}?"))
+            }
             Some(scheme) => NotAccepted {
                 expected: instead_of(scheme).map(str::to_owned),
                 ..NotAccepted::because(format!("there is no {scheme}:"))
@@ -121,12 +125,15 @@ pub(crate) fn read(typed: &OsStr) -> Result<Read, NotAccepted> {
     })
 }
 
-/// The URL of a place that some look for under a scheme that there is not.
+/// The URL of a place that some look for under a scheme that there is not. Options of a URL would
+/// be hidden, as they are in any error.
 fn instead_of(scheme: &str) -> Option<&'static str> {
     Some(match scheme {
-        "elasticsearch" | "opensearch" => "http://HOST:9200?dialect=elasticsearch, or https://",
-        "loki" => "http://HOST:3100?dialect=loki, or https://",
-        "splunk" => "https://HOST:8088?dialect=splunk&token_file=PATH, or http://",
+        "elasticsearch" | "opensearch" => {
+            "http://HOST:9200 with dialect=elasticsearch, or https://"
+        }
+        "loki" => "http://HOST:3100 with dialect=loki, or https://",
+        "splunk" => "https://HOST:8088 with dialect=splunk and token_file=PATH, or http://",
         "syslog" => {
             "tcp://HOST:PORT or tls://HOST:PORT, with framing=octet-counted where it counts"
         }

@@ -159,6 +159,9 @@ impl Scheme for Redis {
 
     fn read(form: &'static Form, place: &OsStr) -> Result<Self, NotAccepted> {
         let authority = url::authority(place)?;
+        if authority.hosts.contains(',') {
+            return Err(NotAccepted::because("more than one host"));
+        }
         let default = sink::Redis::DEFAULT_PORT;
         let (host, port) = url::host_and_port(&authority.hosts, default)?;
         if authority.path.is_empty() {
@@ -222,6 +225,11 @@ impl Scheme for Redis {
         };
         let twice = self.password.contradiction(PASSWORD);
         twice.or_else(|| lacks_password.then(lacking))
+    }
+
+    fn notes(&self, common: Common<'_>) -> Vec<String> {
+        let note = common.note_of_drain(&self.url(), "answer-timeout", self.answer_timeout);
+        note.into_iter().collect()
     }
 
     fn check(&self, _: Common<'_>) -> io::Result<Checked> {

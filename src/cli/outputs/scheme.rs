@@ -34,7 +34,7 @@ pub(crate) struct Form {
 impl Form {
     /// Whether a user and a password may stand in it.
     fn is_of_peer(&self) -> bool {
-        self.prefix.ends_with("://") && self.prefix != "file://"
+        self.prefix.ends_with("://") && !["file://", "unix://"].contains(&self.prefix)
     }
 
     /// What stands behind the prefix, where `typed` is of this form.
@@ -64,17 +64,25 @@ pub(crate) struct Common<'a> {
     pub(crate) drain_timeout: Duration,
     /// Variables of the environment that outputs read secrets from: commands do not get them.
     pub(crate) hidden: &'a [String],
+    /// The rows of the output that were given: of what nobody has asked for, little is told.
+    pub(crate) given: &'a [&'static str],
 }
 
 impl Common<'_> {
     /// A row of the scheme, called `key`, takes no message of more than `most` bytes, and longer
-    /// ones come.
+    /// ones come, of which `fate` says what becomes of them.
     #[allow(dead_code, reason = "for schemes that have a largest message")]
-    pub(crate) fn note_of_longest(&self, url: &str, key: &str, most: usize) -> Option<String> {
+    pub(crate) fn note_of_longest(
+        &self,
+        url: &str,
+        fate: &str,
+        key: &str,
+        most: usize,
+    ) -> Option<String> {
         let longest = self.longest_message;
         (longest > most).then(|| {
             format!(
-                "{} {url} drops, as refused, what is longer than {key} ({}): max_message is {}",
+                "{} {url} {fate} what is longer than {key} ({}): max_message is {}",
                 self.named,
                 units::print_size(most),
                 units::print_size(longest)
@@ -82,20 +90,25 @@ impl Common<'_> {
         })
     }
 
-    /// An answer is waited for as long as a row of the scheme, called `key`, says, which is longer
-    /// than a drain.
+    /// An answer is waited for as long as a row of the scheme says, which is longer than a drain.
+    /// Whoever makes the drain short without a word of the row has chosen what a drain gives up.
     #[allow(dead_code, reason = "for schemes that have answers")]
-    pub(crate) fn note_of_drain(&self, url: &str, key: &str, wait: Duration) -> Option<String> {
-        (wait > self.drain_timeout).then(|| {
-            format!(
-                "{} {url} may wait for an answer for {} ({key}), which is longer than drain_timeout \
-                 ({}): a drain gives it up then, and its messages are dropped, though they may have \
-                 arrived",
-                self.named,
-                units::print_duration(wait),
-                units::print_duration(self.drain_timeout)
-            )
-        })
+    pub(crate) fn note_of_drain(&self, url: &str, row: &str, wait: Duration) -> Option<String> {
+        let drain = self.shorter_drain(row, wait)?;
+        Some(format!(
+            "{} {url} may wait for an answer for {} ({}), which is longer than drain_timeout \
+             ({drain}): a drain gives it up then, and its messages are dropped, though they may have \
+             arrived",
+            self.named,
+            units::print_duration(wait),
+            row.replace('-', "_"),
+        ))
+    }
+
+    /// The time of a drain, where it is shorter than what a row was given.
+    pub(super) fn shorter_drain(&self, row: &str, wait: Duration) -> Option<String> {
+        let is_shorter = self.given.contains(&row) && wait > self.drain_timeout;
+        is_shorter.then(|| units::print_duration(self.drain_timeout))
     }
 }
 
@@ -203,6 +216,12 @@ pub(crate) trait Scheme: Any + Clone + Debug + Default + Send + Sync {
         None
     }
 
+    /// What a row, which was given, needs beside it and has not, where it has no effect without.
+    fn lacks(&self, row: &str) -> Option<&'static str> {
+        let _ = row;
+        None
+    }
+
     /// What can be, and is hardly meant, in whole sentences: for `check` and for the log at start.
     fn notes(&self, common: Common<'_>) -> Vec<String> {
         let _ = common;
@@ -260,6 +279,7 @@ trait AnyScheme: Any + Debug + Send + Sync {
     fn url(&self) -> String;
     fn label(&self) -> String;
     fn contradiction(&self) -> Option<Contradiction>;
+    fn lacks(&self, row: &str) -> Option<&'static str>;
     fn notes(&self, common: Common<'_>) -> Vec<String>;
     fn check(&self, common: Common<'_>) -> io::Result<Checked>;
     fn open(&self, common: Common<'_>, stderr: &Arc<Stderr>) -> io::Result<Opened>;
@@ -286,6 +306,10 @@ impl<S: Scheme> AnyScheme for S {
 
     fn contradiction(&self) -> Option<Contradiction> {
         Scheme::contradiction(self)
+    }
+
+    fn lacks(&self, row: &str) -> Option<&'static str> {
+        Scheme::lacks(self, row)
     }
 
     fn notes(&self, common: Common<'_>) -> Vec<String> {
@@ -499,6 +523,11 @@ impl Destination {
     /// Options that do not go together.
     pub(crate) fn contradiction(&self) -> Option<Contradiction> {
         self.place.contradiction()
+    }
+
+    /// As [`Scheme::lacks`].
+    pub(crate) fn lacks(&self, row: &str) -> Option<&'static str> {
+        self.place.lacks(row)
     }
 
     /// As [`Scheme::notes`].

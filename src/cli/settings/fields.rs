@@ -140,6 +140,7 @@ impl Settings {
             longest_message: self.longest_message(),
             drain_timeout: self.config.drain_timeout,
             hidden,
+            given: &[],
         }
     }
 
@@ -357,7 +358,11 @@ impl Settings {
         for (index, output) in outputs.iter().enumerate() {
             output.check(&outputs[..index])?;
         }
-        routes::check(&listeners, &outputs)?;
+        let in_file = match self.unused_outputs {
+            0 => None,
+            _ => Some(self.named("sink").to_string()),
+        };
+        routes::check(&listeners, &outputs, in_file.as_deref())?;
         for output in outputs {
             output.check_holds(self.longest_message())?;
         }

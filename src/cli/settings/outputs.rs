@@ -97,6 +97,12 @@ impl OutputSettings {
         self.in_url.contains(&row)
     }
 
+    /// What its table or its URL sets.
+    fn given_rows(&self) -> Vec<&'static str> {
+        let names = self.rows().into_iter().map(|row| row.name);
+        names.filter(|row| self.has(row)).collect()
+    }
+
     /// Whether its table or its URL sets a row.
     pub(super) fn has(&self, row: &str) -> bool {
         self.given.origin(row).is_some()
@@ -173,7 +179,8 @@ impl OutputSettings {
 
     /// What can be, and is hardly meant.
     pub(crate) fn notes(&self, common: Common<'_>) -> Vec<String> {
-        let mut notes = self.destination.notes(common);
+        let given = &self.given_rows()[..];
+        let mut notes = self.destination.notes(Common { given, ..common });
         let literal = self.literal_option();
         let place = self.destination.label();
         notes.extend(literal.map(|what| format!("{} {place} {what}", common.named)));
@@ -248,6 +255,11 @@ impl OutputSettings {
         if let Some(found) = self.destination.contradiction() {
             return Err(self.contradicts(found.row, &found.expected));
         }
+        let given = self.given_rows().into_iter();
+        let mut lacking = given.filter_map(|row| Some((row, self.destination.lacks(row)?)));
+        if let Some((row, expected)) = lacking.next() {
+            return Err(self.contradicts(row, expected));
+        }
         if others.iter().any(|other| other.label() == self.label()) {
             return Err(match self.name {
                 Some(_) => self.contradicts(NAME, "a name that no other output has"),
@@ -291,7 +303,13 @@ impl OutputSettings {
 
     /// The value of a row does not go with the rest.
     pub(super) fn contradicts(&self, row: &str, expected: &str) -> UsageError {
-        self.named(row).contradiction(&self.words(row), expected)
+        let (mut named, words) = (self.named(row), self.words(row));
+        let is_own = row == SINK || self.has(row) && !self.is_in_url(row);
+        if !is_own && words != self.destination.to_string() {
+            // Of several URLs on a command line, each is called --sink.
+            named.name += &format!(" {}", self.place());
+        }
+        named.contradiction(&words, expected)
     }
 
     /// The files that it writes, and the rows that name them.

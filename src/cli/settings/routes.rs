@@ -5,20 +5,25 @@ use super::outputs::{NAME, OutputSettings, REQUIRED, SINK};
 use crate::cli::usage::{UsageError, nearest};
 
 /// Whether the outputs that listeners name are there, and each gets messages of some listener.
+/// `stand_in` is what has replaced the outputs of the configuration file, if anything.
 pub(super) fn check(
     listeners: &[ListenerSettings],
     outputs: &[&OutputSettings],
+    stand_in: Option<&str>,
 ) -> Result<(), UsageError> {
     let is_called = |output: &OutputSettings, name: &String| output.name.as_ref() == Some(name);
     for listener in listeners {
         for name in listener.to().into_iter().flatten() {
             if !outputs.iter().any(|output| is_called(output, name)) {
                 let names: Vec<String> = outputs.iter().filter_map(|it| it.name.clone()).collect();
-                let expected = match (nearest(name, &names), &names[..]) {
+                let mut expected = match (nearest(name, &names), &names[..]) {
                     (Some(name), _) => format!("the name of an output: did you mean {name}?"),
                     (None, []) => "the name of an output, and none has one".to_owned(),
                     (None, names) => format!("the name of an output: {}", names.join(", ")),
                 };
+                if let Some(sink) = stand_in {
+                    expected += &format!(" ({sink} replaces the outputs of the file)");
+                }
                 return Err(listener.named(listeners::TO).contradiction(name, &expected));
             }
         }

@@ -120,7 +120,7 @@ fn what_is_given_twice_for_a_secret_is_a_contradiction() {
         &["--sink", "probe://h?password_file=/x&password_env=X"],
         78,
         &[
-            "invalid value 'password_env=X' for --sink: expected one of password, password_file or password_env",
+            "invalid value 'password_env=X' for --sink probe://h: expected one of password, password_file or password_env",
         ],
     );
 }

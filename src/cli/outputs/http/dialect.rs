@@ -164,6 +164,17 @@ impl DialectOptions {
         ))
     }
 
+    /// What is told of a path, which is decoded and without its first slash, where nothing says
+    /// into which index documents go. Of a path before `_bulk` only its server knows what it is.
+    pub(super) fn note_of_index(&self, path: &str) -> Option<&'static str> {
+        let is_bare = matches!(path.trim_end_matches('/'), "" | "_bulk");
+        let is_missing = self.speaks == Speaks::Elasticsearch && self.index.is_none() && is_bare;
+        is_missing.then_some(
+            "names no index, which Elasticsearch requires: index names one, or the PATH, as in \
+             /INDEX/_bulk",
+        )
+    }
+
     /// Whether the row is for another dialect.
     pub(super) fn is_idle(&self, row: &str) -> bool {
         match row {

@@ -217,7 +217,9 @@ impl Scheme for Http {
             let (prefix, hosts, before) = (form.prefix, &authority.hosts, escaped(before));
             return Err(NotAccepted {
                 part: Some(format!("{prefix}{hosts}/{before}%3F{HIDDEN}").into()),
-                expected: Some("no ? in the PATH: a query is given by query=".to_owned()),
+                expected: Some(
+                    "a PATH without a question mark: a query is given by query=".to_owned(),
+                ),
                 ..NotAccepted::default()
             });
         }
@@ -271,15 +273,25 @@ impl Scheme for Http {
         }
     }
 
+    fn lacks(&self, row: &str) -> Option<&'static str> {
+        let is_without_file = self.refused.is_none() && row == "refused-max";
+        is_without_file.then_some("a refused beside it")
+    }
+
     fn notes(&self, common: Common<'_>) -> Vec<String> {
         let url = self.url();
         let of_dialect = [
             self.dialect.note_of_path(&self.path),
+            self.dialect.note_of_index(&self.path).map(str::to_owned),
             self.note_of_token().map(str::to_owned),
         ];
         let of_dialect = of_dialect.into_iter().flatten();
+        let fate = match self.refused {
+            Some(_) => "sets aside, in refused, and does not send",
+            None => "drops, as refused,",
+        };
         let notes = [
-            common.note_of_longest(&url, "body_bytes", self.body_bytes),
+            common.note_of_longest(&url, fate, "body_bytes", self.body_bytes),
             common.note_of_drain(&url, "timeout", self.timeout),
         ];
         let mut notes: Vec<String> = notes.into_iter().flatten().collect();
@@ -331,8 +343,7 @@ impl Scheme for Http {
 
     fn is_idle(&self, row: &str) -> bool {
         let is_without_tls = !self.is_secure && ClientTls::has_row(row);
-        let is_without_file = self.refused.is_none() && row == "refused-max";
-        is_without_tls || is_without_file || self.dialect.is_idle(row)
+        is_without_tls || self.lacks(row).is_some() || self.dialect.is_idle(row)
     }
 
     fn without_secrets(&self) -> Self {
