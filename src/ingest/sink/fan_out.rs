@@ -1,6 +1,7 @@
 //! Several outputs: what the consumer does then. It only hands out, and each output has a thread
 //! that drives its sink.
 
+use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -163,50 +164,17 @@ fn start(
     let (shares, handed) = channel::bounded(slots);
     let notices = Notices::new();
     let notifier = notices.notifier();
-    let body = {
-        let (name, state, pool) = (name.clone(), Arc::clone(&state), Arc::clone(pool));
-        let (tell_ended, told_of) = (tell_ended.clone(), Arc::clone(&sink_state));
-        move || {
-            let feed = LaneFeed {
-                shares: handed.clone(),
-                state: Arc::clone(&state),
-            };
-            let mut sink = sink;
-            let outcome = catch_unwind(AssertUnwindSafe(|| {
-                drive(
-                    Feed::Lane(feed),
-                    &mut *sink,
-                    &pool,
-                    &sink_state,
-                    form,
-                    notices,
-                )
-            }));
-            let panicked = |payload| {
-                let failure = format!("the sink panicked: {}", panic_message(payload));
-                let failure = in_a_line(&failure);
-                told_of.fails_for_good(&failure);
-                fail(&name, &state, failure);
-            };
-            match outcome {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => fail(&name, &state, error.to_string()),
-                Err(payload) => panicked(payload),
-            }
-            state.assistant().waits();
-            // What was handed out is lost here, and does not wait for what the sink's drop does.
-            handed.try_iter().for_each(drop);
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(move || drop(sink))) {
-                panicked(payload);
-            }
-            // So is what still comes, until nothing does.
-            handed.iter().for_each(drop);
-            let _ = tell_ended.try_send(());
-        }
+    let driver = Driver {
+        name: name.clone(),
+        state: Arc::clone(&state),
+        sink_state,
+        pool: Arc::clone(pool),
+        handed,
+        tell_ended: tell_ended.clone(),
     };
     let thread = thread::Builder::new()
         .name("output".to_owned())
-        .spawn(body)?;
+        .spawn(move || driver.run(sink, form, notices))?;
     Ok(Running {
         name,
         state,
@@ -217,13 +185,55 @@ fn start(
     })
 }
 
-fn fail(name: &str, state: &LaneState, failure: String) {
-    let failure = format!("output {name}: {failure}");
-    if !state.is_required() {
-        let text = format!("{failure}; its messages are dropped from now on");
-        state.assistant().logger().log(Level::Warn, text);
+/// What an output's thread has beside the sink that it drives.
+struct Driver {
+    name: String,
+    state: Arc<LaneState>,
+    sink_state: Arc<SinkState>,
+    pool: Arc<Pool>,
+    handed: channel::Receiver<Share>,
+    tell_ended: channel::Sender<()>,
+}
+
+impl Driver {
+    fn run(self, mut sink: Box<dyn Sink>, form: Option<Form>, notices: Notices) {
+        let feed = Feed::Lane(LaneFeed {
+            shares: self.handed.clone(),
+            state: Arc::clone(&self.state),
+        });
+        let (pool, state) = (&self.pool, &self.sink_state);
+        let drive = || drive(feed, &mut *sink, pool, state, form, notices);
+        match catch_unwind(AssertUnwindSafe(drive)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.fail(&error.to_string()),
+            Err(payload) => self.fail_by_panic(payload),
+        }
+        self.state.assistant().waits();
+        // What was handed out is lost here, and does not wait for what the sink's drop does.
+        self.handed.try_iter().for_each(drop);
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(sink))) {
+            self.fail_by_panic(payload);
+        }
+        // So is what still comes, until nothing does.
+        self.handed.iter().for_each(drop);
+        let _ = self.tell_ended.try_send(());
     }
-    state.fail(failure);
+
+    fn fail_by_panic(&self, payload: Box<dyn Any + Send>) {
+        let failure = format!("the sink panicked: {}", panic_message(payload));
+        let failure = in_a_line(&failure);
+        self.sink_state.fails_for_good(&failure);
+        self.fail(&failure);
+    }
+
+    fn fail(&self, failure: &str) {
+        let failure = format!("output {}: {failure}", self.name);
+        if !self.state.is_required() {
+            let text = format!("{failure}; its messages are dropped from now on");
+            self.state.assistant().logger().log(Level::Warn, text);
+        }
+        self.state.fail(failure);
+    }
 }
 
 struct FanOut<'a> {
