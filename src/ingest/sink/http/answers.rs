@@ -7,8 +7,7 @@ use log::Level;
 
 use super::Http;
 use super::answer::{Failure, Fate, Verdict};
-use super::aside::SetAside;
-use super::parts::{Part, Work};
+use super::parts::{self, Part};
 use super::threads::{Done, Job, Threads};
 use crate::ingest::sink::batches::Batches;
 use crate::server::counted;
@@ -50,7 +49,7 @@ impl Http {
         let Done { job, verdict } = done;
         let Job {
             body,
-            work,
+            parts,
             messages,
             ..
         } = job;
@@ -58,51 +57,56 @@ impl Http {
         match verdict {
             Verdict::Accepted => {
                 self.is_failing = false;
-                for part in work.parts {
+                for part in parts {
                     batches.ack_at(part.batch, part.messages);
                 }
                 None
             }
-            Verdict::Each(fates, failure) => self.answer_each(work, &fates, failure, batches),
+            Verdict::Each(fates, failure) => self.answer_each(parts, &fates, failure, batches),
             Verdict::Again(failure) => {
-                self.again.push_front(work);
+                self.again.push_front(parts);
                 Some(failure)
             }
             // A message is refused alone, and no other one with it. Whoever answers everything so
             // gets two requests for each message less one for each body, and no more than these.
             Verdict::TooLarge(_) | Verdict::Refused(_) if messages > 1 => {
-                self.split(work, messages);
+                self.split(parts, messages);
                 None
             }
-            Verdict::RefusedAt(at, why) => self.answer_up_to(work, at, &why, batches),
-            Verdict::TooLarge(why) | Verdict::Refused(why) => self.refuse_all(work, &why, batches),
+            Verdict::RefusedAt(at, why) => self.answer_up_to(parts, at, &why, batches),
+            Verdict::TooLarge(why) | Verdict::Refused(why) => self.refuse_all(parts, &why, batches),
         }
     }
 
     /// The messages up to one were accepted, that one is refused, and the others are sent again.
     fn answer_up_to(
         &mut self,
-        work: Work,
+        parts: Vec<Part>,
         at: u64,
         why: &str,
         batches: &mut Batches<'_>,
     ) -> Option<Failure> {
-        let (front, back) = work.split(at);
-        let (one, rest) = back.split(1);
-        for part in front.parts {
+        let (front, back) = parts::split(parts, at);
+        let (one, rest) = parts::split(back, 1);
+        for part in front {
             batches.ack_at(part.batch, part.messages);
         }
-        if !rest.parts.is_empty() {
+        if !rest.is_empty() {
             self.again.push_front(rest);
         }
         self.refuse_all(one, why, batches)
     }
 
     /// What is refused may be set aside, or not: that is where its answer may fail.
-    fn refuse_all(&mut self, work: Work, why: &str, batches: &mut Batches<'_>) -> Option<Failure> {
+    fn refuse_all(
+        &mut self,
+        parts: Vec<Part>,
+        why: &str,
+        batches: &mut Batches<'_>,
+    ) -> Option<Failure> {
         self.is_failing = false;
         let mut failed = None;
-        for part in work.parts {
+        for part in parts {
             if let Err(error) = self.refuse(batches, part, why) {
                 failed = Some(Failure::passing(error.to_string()));
             }
@@ -112,7 +116,7 @@ impl Http {
 
     fn answer_each(
         &mut self,
-        work: Work,
+        parts: Vec<Part>,
         fates: &[Fate],
         failure: Failure,
         batches: &mut Batches<'_>,
@@ -120,7 +124,7 @@ impl Http {
         let mut again = Vec::new();
         let mut failed = None;
         let mut fates = fates;
-        for mut part in work.parts {
+        for mut part in parts {
             while part.messages > 0 {
                 // A run of one fate, inside the part.
                 let Some(&fate) = fates.first() else {
@@ -147,13 +151,13 @@ impl Http {
             self.is_failing = false;
             return failed;
         }
-        self.again.push_front(Work::new(again));
+        self.again.push_front(again);
         Some(failure)
     }
 
     /// Both halves are sent again.
-    fn split(&mut self, work: Work, messages: u64) {
-        let (front, back) = work.split(messages / 2);
+    fn split(&mut self, parts: Vec<Part>, messages: u64) {
+        let (front, back) = parts::split(parts, messages / 2);
         self.again.push_front(back);
         self.again.push_front(front);
     }
@@ -166,52 +170,40 @@ impl Http {
         part: Part,
         why: &str,
     ) -> io::Result<()> {
-        let (mut dropped, mut outcome) = (part.messages, Ok(()));
-        if let Some(aside) = &mut self.aside {
-            let messages = batches
-                .get(part.batch)
-                .into_iter()
-                .flat_map(|batch| batch.iter());
-            let mut written = 0;
-            for message in messages
-                .skip(part.first as usize)
-                .take(part.messages as usize)
-            {
-                match aside.write(message) {
-                    Ok(SetAside::Written) => written += 1,
-                    Ok(SetAside::Full) => break,
-                    Err(error) => {
-                        outcome = Err(error);
-                        break;
-                    }
-                }
-            }
-            batches.ack_at(part.batch, written);
-            let (_, rest) = part.split(written);
-            dropped = rest.messages;
-            if outcome.is_err() {
-                self.again.push_front(Work::new(vec![rest]));
-                dropped = 0;
-            }
-            if written > 0 {
-                let (name, path) = (&self.name, aside.path().display());
-                let written = counted(written, "message");
-                let text = || format!("the sink {name} has set {written} aside in {path}: {why}");
-                batches.logger().log_limited("set aside", Level::Warn, text);
-            }
-        }
-        if dropped > 0 {
-            let name = &self.name;
-            let messages = counted(dropped, "message");
-            let full = if self.aside.is_some() {
-                "; the file for them is full"
-            } else {
-                ""
-            };
-            let text = || format!("the sink {name} has dropped {messages} (refused{full}): {why}");
-            batches.logger().log_limited("refused", Level::Error, text);
-            batches.refuse_at(part.batch, dropped);
+        let (written, outcome) = self.set_aside(batches, part, why);
+        batches.ack_at(part.batch, written);
+        let (_, rest) = part.split(written);
+        if outcome.is_err() {
+            self.again.push_front(vec![rest]);
+        } else if rest.messages > 0 {
+            self.drop_refused(batches, rest, why);
         }
         outcome
+    }
+
+    /// Writes messages into the file for them, if there is one: how many, and why no more.
+    fn set_aside(&mut self, batches: &Batches<'_>, part: Part, why: &str) -> (u64, io::Result<()>) {
+        let (Some(aside), Some(batch)) = (&mut self.aside, batches.get(part.batch)) else {
+            return (0, Ok(()));
+        };
+        let (written, outcome) = aside.write_all(part.messages_of(batch));
+        if written > 0 {
+            let (name, path) = (&self.name, aside.path().display());
+            let messages = counted(written, "message");
+            let text = || format!("the sink {name} has set {messages} aside in {path}: {why}");
+            batches.logger().log_limited("set aside", Level::Warn, text);
+        }
+        (written, outcome)
+    }
+
+    fn drop_refused(&self, batches: &mut Batches<'_>, part: Part, why: &str) {
+        let (name, messages) = (&self.name, counted(part.messages, "message"));
+        let full = match self.aside {
+            Some(_) => "; the file for them is full",
+            None => "",
+        };
+        let text = || format!("the sink {name} has dropped {messages} (refused{full}): {why}");
+        batches.logger().log_limited("refused", Level::Error, text);
+        batches.refuse_at(part.batch, part.messages);
     }
 }

@@ -19,14 +19,6 @@ pub(super) struct Aside {
     file: File,
 }
 
-/// What became of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SetAside {
-    Written,
-    /// The file has as many bytes as it may have.
-    Full,
-}
-
 impl Aside {
     pub(super) fn open(path: &Path, max_bytes: u64) -> io::Result<Aside> {
         Ok(Aside {
@@ -46,15 +38,32 @@ impl Aside {
         Ok(())
     }
 
-    /// Appends a message and a line feed, whole or not at all.
-    pub(super) fn write(&mut self, message: &[u8]) -> io::Result<SetAside> {
+    /// Appends messages until one fails, or one finds no room, which is no error: says how many.
+    pub(super) fn write_all<'a>(
+        &mut self,
+        messages: impl Iterator<Item = &'a [u8]>,
+    ) -> (u64, io::Result<()>) {
+        let mut written = 0;
+        for message in messages {
+            match self.write(message) {
+                Ok(true) => written += 1,
+                Ok(false) => break,
+                Err(error) => return (written, Err(error)),
+            }
+        }
+        (written, Ok(()))
+    }
+
+    /// Appends a message and a line feed, whole or not at all; not if the file would then have more
+    /// bytes than it may.
+    fn write(&mut self, message: &[u8]) -> io::Result<bool> {
         let before = self.file.metadata()?.len();
         if before + message.len() as u64 + 1 > self.max_bytes {
-            return Ok(SetAside::Full);
+            return Ok(false);
         }
         // Without a copy: a message may be longer than any body.
         match write_line(&self.file, message) {
-            Ok(()) => Ok(SetAside::Written),
+            Ok(()) => Ok(true),
             Err(error) => {
                 // The disk is full: half a line would be taken for a message.
                 let _ = self.file.set_len(before);

@@ -70,8 +70,7 @@ impl<'a> Body<'a> {
     pub(super) fn add(&mut self, batch: &Batch, part: Part) -> (u64, Stop) {
         self.set_head(batch);
         let mut added = 0;
-        let messages = batch.iter().skip(part.first as usize);
-        for message in messages.take(part.messages as usize) {
+        for message in part.messages_of(batch) {
             if self.messages == MAX_MESSAGES {
                 return (added, Stop::Full);
             }

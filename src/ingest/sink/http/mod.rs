@@ -51,7 +51,7 @@ use self::body::MAX_MESSAGES;
 use self::client::{CLIENT_BYTES, Client, GZIP_BYTES};
 use self::dialect::Dialect;
 pub use self::options::HttpOptions;
-use self::parts::{Part, Work};
+use self::parts::Part;
 use self::target::Target;
 use self::threads::Threads;
 use super::batches::Batches;
@@ -131,7 +131,8 @@ pub struct Http {
     /// The memory of bodies that are not on their way.
     free: Vec<Vec<u8>>,
     on_their_way: usize,
-    again: VecDeque<Work>,
+    /// Messages that are sent again, together where they were.
+    again: VecDeque<Vec<Part>>,
     /// The first message that was not sent: its batch's number, and its place there.
     next: (u64, u64),
     /// Messages that were sent.

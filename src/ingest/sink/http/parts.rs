@@ -1,5 +1,7 @@
 //! Which messages a request is about.
 
+use crate::ingest::batch::Batch;
+
 /// Messages of a batch that stand beside each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part {
@@ -27,29 +29,23 @@ impl Part {
         };
         (front, back)
     }
+
+    /// Its messages, of its batch.
+    pub(super) fn messages_of(self, batch: &Batch) -> impl Iterator<Item = &[u8]> {
+        let messages = batch.iter().skip(self.first as usize);
+        messages.take(self.messages as usize)
+    }
 }
 
-/// Messages that are sent, or sent again, together.
-#[derive(Clone, Debug)]
-pub(super) struct Work {
-    pub(super) parts: Vec<Part>,
-}
-
-impl Work {
-    pub(super) fn new(parts: Vec<Part>) -> Work {
-        Work { parts }
+/// Splits messages that were sent together behind so many of them.
+pub(super) fn split(parts: Vec<Part>, messages: u64) -> (Vec<Part>, Vec<Part>) {
+    let (mut front, mut back) = (Vec::new(), Vec::new());
+    let mut left = messages;
+    for part in parts {
+        let (first, second) = part.split(part.messages.min(left));
+        left -= first.messages;
+        front.extend((first.messages > 0).then_some(first));
+        back.extend((second.messages > 0).then_some(second));
     }
-
-    /// Splits it behind so many messages.
-    pub(super) fn split(self, messages: u64) -> (Work, Work) {
-        let (mut front, mut back) = (Vec::new(), Vec::new());
-        let mut left = messages;
-        for part in self.parts {
-            let (first, second) = part.split(part.messages.min(left));
-            left -= first.messages;
-            front.extend((first.messages > 0).then_some(first));
-            back.extend((second.messages > 0).then_some(second));
-        }
-        (Work::new(front), Work::new(back))
-    }
+    (front, back)
 }

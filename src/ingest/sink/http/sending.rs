@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Http;
 use super::body::{Body, MAX_MESSAGES, Stop};
-use super::parts::{Part, Work};
+use super::parts::Part;
 use super::threads::Job;
 use crate::ingest::sink::batches::Batches;
 use crate::server::Weigh;
@@ -18,6 +18,14 @@ use crate::server::Weigh;
 const LAST_WAIT: Duration = Duration::from_secs(1);
 /// How long a turn waits where nothing but an answer or a batch is worth waking for.
 const MAX_WAIT: Duration = Duration::from_secs(1);
+
+/// Where the messages of a body come from.
+enum Source {
+    /// They were not sent yet.
+    New,
+    /// They are sent again.
+    Again(VecDeque<Part>),
+}
 
 impl Http {
     /// Sends what may be sent now, and says how long to wait for something else to do.
@@ -45,14 +53,15 @@ impl Http {
         };
         // A body of many megabytes takes its time, and after the last deadline nothing is sent.
         while self.on_their_way < most && !batches.is_timed_out() {
-            let job = match self.again.pop_front() {
-                Some(work) => self.render_again(work, batches)?,
+            let source = match self.again.pop_front() {
+                Some(parts) => Source::Again(parts.into()),
                 None => match self.until_due(batches, now) {
                     None => return Ok(MAX_WAIT),
                     Some(left) if !left.is_zero() => return Ok(left),
-                    Some(_) => self.render_new(batches)?,
+                    Some(_) => Source::New,
                 },
             };
+            let job = self.render(source, batches)?;
             let (Some(job), Some(threads)) = (job, &self.threads) else {
                 continue;
             };
@@ -73,10 +82,11 @@ impl Http {
         let since = *self.waiting_since.get_or_insert(now);
         let left = (since + self.options.linger).saturating_duration_since(now);
         let is_due = left.is_zero() || batches.is_closing() || batches.is_room_wanted();
-        match is_due || self.fills_a_body(batches) {
-            true => Some(Duration::ZERO),
-            false => Some(left),
+        if !is_due && !self.fills_a_body(batches) {
+            return Some(left);
         }
+        self.waiting_since = None;
+        Some(Duration::ZERO)
     }
 
     fn fills_a_body(&self, batches: &Batches<'_>) -> bool {
@@ -92,58 +102,16 @@ impl Http {
         false
     }
 
-    /// A body of what was not sent yet; `None` if there is nothing that can be sent.
-    fn render_new(&mut self, batches: &mut Batches<'_>) -> io::Result<Option<Job>> {
-        self.waiting_since = None;
-        let Some(memory) = self.free.pop() else {
-            return Ok(None);
-        };
+    /// A body of these messages, as many as it takes; `None` if all of them were refused or are not
+    /// held any more.
+    fn render(&mut self, mut source: Source, batches: &mut Batches<'_>) -> io::Result<Option<Job>> {
+        // There is memory for each request that may be on its way.
+        let memory = self.free.pop().unwrap_or_default();
         let target = Arc::clone(&self.target);
         let mut body = Body::new(&target.dialect, memory, self.options.body_bytes);
         let mut parts = Vec::new();
         let mut outcome = Ok(());
-        while let Some(batch) = batches.get(self.next.0) {
-            let of_batch = batch.messages();
-            let part = Part {
-                batch: self.next.0,
-                first: self.next.1,
-                messages: of_batch - self.next.1,
-                sequence: self.sequence,
-            };
-            let (added, stop) = body.add(batch, part);
-            let (front, rest) = part.split(added);
-            if added > 0 {
-                parts.push(front);
-            }
-            self.advance(added, of_batch);
-            match stop {
-                Stop::End => {}
-                Stop::Full => break,
-                Stop::Unfit(why) => {
-                    self.advance(1, of_batch);
-                    outcome = self.refuse(batches, rest.split(1).0, why);
-                    if outcome.is_err() {
-                        break;
-                    }
-                }
-            }
-        }
-        let job = self.job(body, Work::new(parts));
-        self.or_again(job, outcome)
-    }
-
-    /// A body of what is sent again.
-    fn render_again(&mut self, work: Work, batches: &mut Batches<'_>) -> io::Result<Option<Job>> {
-        let Some(memory) = self.free.pop() else {
-            self.again.push_front(work);
-            return Ok(None);
-        };
-        let target = Arc::clone(&self.target);
-        let mut body = Body::new(&target.dialect, memory, self.options.body_bytes);
-        let mut parts = Vec::with_capacity(work.parts.len());
-        let mut left: VecDeque<_> = work.parts.into();
-        let mut outcome = Ok(());
-        while let Some(part) = left.pop_front() {
+        while let Some(part) = self.take_from(&mut source, batches) {
             // What is not answered is held.
             let Some(batch) = batches.get(part.batch) else {
                 continue;
@@ -158,21 +126,57 @@ impl Http {
                 rest = behind;
                 outcome = self.refuse(batches, unfit, why);
             }
-            if rest.messages > 0 {
-                left.push_front(rest);
-            }
+            self.put_back(&mut source, rest);
             if stop == Stop::Full || outcome.is_err() {
                 break;
             }
         }
-        if !left.is_empty() {
-            self.again.push_front(Work::new(left.into()));
+        if let Source::Again(left) = source
+            && !left.is_empty()
+        {
+            self.again.push_front(left.into());
         }
-        let job = self.job(body, Work::new(parts));
-        self.or_again(job, outcome)
+        let job = self.job(body, parts);
+        if outcome.is_ok() {
+            return Ok(job);
+        }
+        // Nothing is sent after an error: what was rendered is rendered again.
+        job.into_iter().for_each(|job| self.give_back(job));
+        outcome.map(|()| None)
     }
 
-    fn job(&mut self, body: Body<'_>, work: Work) -> Option<Job> {
+    /// The next messages of a source, all of one batch.
+    fn take_from(&mut self, source: &mut Source, batches: &Batches<'_>) -> Option<Part> {
+        let (batch, first) = match source {
+            Source::Again(parts) => return parts.pop_front(),
+            Source::New => self.next,
+        };
+        let part = Part {
+            batch,
+            first,
+            messages: batches.get(batch)?.messages() - first,
+            sequence: self.sequence,
+        };
+        self.next = (batch + 1, 0);
+        self.sequence += part.messages;
+        Some(part)
+    }
+
+    /// What a body did not take of them.
+    fn put_back(&mut self, source: &mut Source, rest: Part) {
+        if rest.messages == 0 {
+            return;
+        }
+        match source {
+            Source::Again(parts) => parts.push_front(rest),
+            Source::New => {
+                self.next = (rest.batch, rest.first);
+                self.sequence = rest.sequence;
+            }
+        }
+    }
+
+    fn job(&mut self, body: Body<'_>, parts: Vec<Part>) -> Option<Job> {
         let is_empty = body.is_empty();
         let body = body.finish();
         if is_empty {
@@ -181,34 +185,15 @@ impl Http {
         }
         Some(Job {
             body,
-            messages: work.parts.iter().map(|part| part.messages).sum(),
-            work,
+            messages: parts.iter().map(|part| part.messages).sum(),
+            parts,
             target: Arc::clone(&self.target),
             begun: Instant::now(),
         })
     }
 
-    /// After an error nothing is sent: what was rendered is rendered again.
-    fn or_again(&mut self, job: Option<Job>, outcome: io::Result<()>) -> io::Result<Option<Job>> {
-        if let (Err(error), job) = (outcome, &job) {
-            if let Some(job) = job {
-                self.again.push_front(job.work.clone());
-            }
-            return Err(error);
-        }
-        Ok(job)
-    }
-
-    fn advance(&mut self, messages: u64, of_batch: u64) {
-        self.sequence += messages;
-        self.next.1 += messages;
-        if self.next.1 >= of_batch {
-            self.next = (self.next.0 + 1, 0);
-        }
-    }
-
     fn give_back(&mut self, job: Job) {
-        self.again.push_front(job.work);
+        self.again.push_front(job.parts);
         self.free.push(job.body);
     }
 }

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::answer::{Failure, Verdict};
 use super::client::Client;
-use super::parts::Work;
+use super::parts::Part;
 use super::target::Target;
 use crate::ingest::sink::lookup::Lookup;
 use crate::server::Notifier;
@@ -24,7 +24,7 @@ const END_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) body: Vec<u8>,
-    pub(super) work: Work,
+    pub(super) parts: Vec<Part>,
     pub(super) messages: u64,
     pub(super) target: Arc<Target>,
     pub(super) begun: Instant,
