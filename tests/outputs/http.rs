@@ -17,6 +17,7 @@ pub(crate) use crate::common::ledger::wait_delivered;
 use crate::common::port::free_port;
 use crate::common::small;
 use crate::common::wait::{DEADLINE, wait_until};
+use crate::forward::wait_error;
 use drainline::ingest::sink::{BulkAction, Dialect, Http, HttpOptions, SplunkFields};
 use drainline::{DropReason, Report, Server};
 
@@ -461,6 +462,14 @@ fn loki_gets_the_same_entry_again_when_it_did_not_answer() {
     // Both are in each, or one of them alone in one, and they differ in their times.
     let union: BTreeSet<_> = all.iter().flatten().collect();
     assert_eq!(union.len(), 2, "{all:?}");
+}
+
+#[test]
+fn a_name_that_has_no_address_is_told() {
+    let (server, mut stream) = start(Http::to("http://nosuch.invalid"));
+    send(&mut stream, 0..1);
+    wait_error(&server, "nosuch.invalid could not be resolved: ");
+    assert!(server.shutdown(Duration::from_secs(1)).is_balanced());
 }
 
 #[test]

@@ -1,8 +1,31 @@
 //! Names that are looked up on threads of a sink, which the end of the sink does not wait for.
 
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+
+/// The most addresses of a name that are tried.
+const MAX_ADDRESSES: usize = 16;
+/// What std puts before what getaddrinfo(3) says.
+const OF_STD: &str = "failed to lookup address information: ";
+
+/// The addresses of a name or of an address, one at least. Takes as long as the resolver does.
+///
+/// # Errors
+/// Why there is none, as a log says it, with the name.
+pub(super) fn addresses_of(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    let addresses = (host, port).to_socket_addrs().map_err(|error| {
+        let error = error.to_string();
+        let why = error.strip_prefix(OF_STD).unwrap_or(&error);
+        format!("{host} could not be resolved: {why}")
+    })?;
+    let addresses: Vec<SocketAddr> = addresses.take(MAX_ADDRESSES).collect();
+    match addresses.is_empty() {
+        true => Err(format!("{host} could not be resolved: it has no address")),
+        false => Ok(addresses),
+    }
+}
 
 /// Whether a thread is in the system's resolver, which nothing can cut short (resolv.conf(5): 5 s
 /// for each server and try by default).
@@ -43,6 +66,17 @@ mod tests {
     use super::*;
 
     const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_name_without_an_address_is_told_in_one_way() {
+        let found = addresses_of("127.0.0.1", 7);
+        assert_eq!(found, Ok(vec![SocketAddr::from(([127, 0, 0, 1], 7))]));
+        let why = addresses_of("nosuch.invalid", 7).expect_err("no such name");
+        assert!(
+            why.starts_with("nosuch.invalid could not be resolved: ") && !why.contains(OF_STD),
+            "{why}"
+        );
+    }
 
     /// A resolver that answers only once the end is over.
     #[test]

@@ -2,7 +2,6 @@
 //! sink's thread must not.
 
 use std::io::{self, ErrorKind};
-use std::net::ToSocketAddrs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,10 +18,9 @@ use super::connection::{Connection, SLICE};
 use super::session::Session;
 use super::socket::poll_for;
 use super::target::Target;
+use crate::ingest::sink::lookup::addresses_of;
 use crate::server::Notifier;
 
-/// The most addresses of a name that are tried.
-const MAX_ADDRESSES: usize = 16;
 /// A receiver that speaks TLS 1.3 may refuse our certificate after we are through with the
 /// handshake, and what was sent by then would be lost. So long is waited for its alert, or for
 /// anything else that it sends.
@@ -139,13 +137,8 @@ impl Try<'_> {
             Target::Unix(path) => return self.connect_unix(index, path),
             Target::Tcp { host, port } | Target::Tls { host, port } => (host, *port),
         };
-        let addresses = (host.as_str(), port).to_socket_addrs();
-        let addresses = addresses.map_err(|error| {
-            // std says "failed to lookup address information: " before what getaddrinfo(3) says.
-            format!("{host} could not be resolved: {error}")
-        })?;
         let mut failures = Vec::new();
-        for address in addresses.take(MAX_ADDRESSES) {
+        for address in addresses_of(host, port)? {
             if self.is_cancelled() {
                 break;
             }
@@ -165,10 +158,7 @@ impl Try<'_> {
                 Err(why) => failures.push(why),
             }
         }
-        match failures.is_empty() {
-            true => Err(format!("{host} has no address")),
-            false => Err(failures.join("; ")),
-        }
+        Err(failures.join("; "))
     }
 
     fn connect_unix(&self, index: usize, path: &Path) -> Result<Connection, String> {
@@ -289,7 +279,8 @@ impl Try<'_> {
         match Instant::now() < until {
             true => Ok(()),
             false => {
-                let text = format!("no answer within {:?}", self.plan.connect_timeout);
+                let limit = self.plan.connect_timeout;
+                let text = format!("no answer within {limit:?} (connect_timeout)");
                 Err(io::Error::new(ErrorKind::TimedOut, text))
             }
         }

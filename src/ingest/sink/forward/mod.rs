@@ -263,7 +263,7 @@ impl Forward {
         if let Some(next) = &mut self.next
             && let Err(error) = next.look()
         {
-            let why = format!("{}: {}", next.label, why_lost(&error));
+            let why = format!("{}: {}", next.label, self.plan.why_lost(&error));
             self.next = None;
             self.stay(&why, batches);
         }
@@ -350,7 +350,7 @@ impl Forward {
         let Some(connection) = self.connection.take() else {
             return Ok(());
         };
-        let why = why_lost(error);
+        let why = self.plan.why_lost(error);
         batches.state().set_connected_to(None);
         self.tell_discarded(&connection, batches.logger());
         self.cursor.begin_anew(batches);
@@ -392,16 +392,6 @@ impl Forward {
                 format!("{label} has sent {bytes} bytes, which were discarded: nothing is expected from a receiver")
             });
         }
-    }
-}
-
-fn why_lost(error: &io::Error) -> String {
-    match error.kind() {
-        ErrorKind::UnexpectedEof => "the receiver has closed it".to_owned(),
-        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
-            format!("the receiver has closed it with something unread: {error}")
-        }
-        _ => error.to_string(),
     }
 }
 

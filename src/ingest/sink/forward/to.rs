@@ -39,6 +39,23 @@ impl Plan {
         let has_others = self.targets.len() > 1;
         self.ack_timeout.or(has_others.then_some(ACK_TIMEOUT))
     }
+
+    /// Why a connection is over, as a log says it.
+    pub(super) fn why_lost(&self, error: &io::Error) -> String {
+        match (error.kind(), self.ack_timeout()) {
+            (ErrorKind::UnexpectedEof, _) => "the receiver has closed it".to_owned(),
+            (ErrorKind::ConnectionReset | ErrorKind::BrokenPipe, _) => {
+                format!("the receiver has closed it with something unread: {error}")
+            }
+            // The probes of an idle connection have the same time (tcp(7), TCP_USER_TIMEOUT).
+            (ErrorKind::TimedOut, Some(limit)) => {
+                format!(
+                    "the receiver has acknowledged or taken nothing for {limit:?} (ack_timeout)"
+                )
+            }
+            _ => error.to_string(),
+        }
+    }
 }
 
 impl fmt::Debug for Plan {
@@ -184,5 +201,28 @@ impl ForwardTo {
             config: self.tls.load().map_err(other)?,
             client: self.tls.clone(),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receiver_that_the_kernel_gives_up_is_told_with_the_time_it_was_given() {
+        let why = |ack_timeout, receivers| {
+            let plan = Plan {
+                targets: vec![Target::tcp("a", 1); receivers],
+                connect_timeout: ForwardTo::DEFAULT_CONNECT_TIMEOUT,
+                keepalive: Keepalive::default(),
+                ack_timeout,
+                #[cfg(feature = "tls")]
+                tls: None,
+            };
+            plan.why_lost(&rustix::io::Errno::TIMEDOUT.into())
+        };
+        assert!(why(Some(Duration::from_secs(7)), 1).contains("7s (ack_timeout)"));
+        assert!(why(None, 2).contains("60s (ack_timeout)"));
+        assert!(why(None, 1).contains("timed out"));
     }
 }

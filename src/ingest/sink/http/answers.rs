@@ -198,8 +198,8 @@ impl Http {
 
     fn drop_refused(&self, batches: &mut Batches<'_>, part: Part, why: &str) {
         let (name, messages) = (&self.name, counted(part.messages, "message"));
-        let full = match self.aside {
-            Some(_) => "; the file for them is full",
+        let full = match &self.aside {
+            Some(aside) => &format!("; {}", aside.full()),
             None => "",
         };
         let text = || format!("the sink {name} has dropped {messages} (refused{full}): {why}");

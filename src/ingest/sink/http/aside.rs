@@ -17,6 +17,8 @@ pub(super) struct Aside {
     path: PathBuf,
     max_bytes: u64,
     file: File,
+    /// Why the last message that found no room found none.
+    full: String,
 }
 
 impl Aside {
@@ -25,7 +27,12 @@ impl Aside {
             path: path.to_owned(),
             max_bytes,
             file: open(path).map_err(|error| explained(path, &error))?,
+            full: String::new(),
         })
+    }
+
+    pub(super) fn full(&self) -> &str {
+        &self.full
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -59,6 +66,12 @@ impl Aside {
     fn write(&mut self, message: &[u8]) -> io::Result<bool> {
         let before = self.file.metadata()?.len();
         if before + message.len() as u64 + 1 > self.max_bytes {
+            self.full = format!(
+                "{} has {before} bytes, a message {} and a line feed, and refused_max is {}",
+                self.path.display(),
+                message.len(),
+                self.max_bytes
+            );
             return Ok(false);
         }
         // Without a copy: a message may be longer than any body.

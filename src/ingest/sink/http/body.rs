@@ -19,14 +19,14 @@ const MESSAGE: &str = ",\"message\":\"";
 const LOKI_END: &[u8] = b"]}]}";
 
 /// Why a body took no more of a part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
     /// All were taken.
     End,
     /// The body is full.
     Full,
     /// The next message can stand in no body.
-    Unfit(&'static str),
+    Unfit(String),
 }
 
 /// The body of a request in the making.
@@ -78,7 +78,11 @@ impl<'a> Body<'a> {
             if self.push(batch, message, part.sequence + added).is_none() {
                 self.bytes.truncate(begun);
                 let stop = match self.is_empty() {
-                    true => Stop::Unfit("it is longer than a body may be (body_bytes)"),
+                    true => Stop::Unfit(format!(
+                        "its {} bytes make a body longer than {} (body_bytes)",
+                        message.len(),
+                        self.limit
+                    )),
                     false => Stop::Full,
                 };
                 return (added, stop);

@@ -121,7 +121,7 @@ impl Http {
             if added > 0 {
                 parts.push(front);
             }
-            if let Stop::Unfit(why) = stop {
+            if let Stop::Unfit(why) = &stop {
                 let (unfit, behind) = rest.split(1);
                 rest = behind;
                 outcome = self.refuse(batches, unfit, why);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::answer::{Failure, Fate, Head, Verdict, judge, judge_encoded};
+use super::aside::Aside;
 use super::body::{Body, Stop};
 use super::dialect::{BulkAction, Dialect, SplunkFields};
 use super::parts::Part;
@@ -279,8 +280,28 @@ fn a_message_that_fits_into_no_body_is_told() {
     assert_eq!(body.add(&batch, part(0, 3)), (1, Stop::Full));
     let mut body = Body::new(&Dialect::NdJson, Vec::new(), 1024);
     let outcome = body.add(&batch, part(1, 2));
-    assert!(matches!(outcome, (0, Stop::Unfit(_))), "{outcome:?}");
+    let why = "its 1024 bytes make a body longer than 1024 (body_bytes)".to_owned();
+    assert_eq!(outcome, (0, Stop::Unfit(why)));
     assert!(body.is_empty());
+}
+
+#[test]
+fn a_file_of_what_is_refused_that_has_no_room_says_for_what() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut aside = Aside::open(&folder.path().join("refused"), 10).unwrap();
+    for (message, told) in [
+        (
+            &b"0123456789"[..],
+            "has 0 bytes, a message 10 and a line feed, and refused_max is 10",
+        ),
+        (b"01234", ""),
+        (b"0123", "has 6 bytes, a message 4 and a"),
+    ] {
+        let (written, outcome) = aside.write_all([message].into_iter());
+        outcome.unwrap();
+        assert_eq!(written, u64::from(told.is_empty()));
+        assert!(aside.full().contains(told), "{}", aside.full());
+    }
 }
 
 fn judged(dialect: &Dialect, status: u16, body: &str, messages: u64) -> Verdict {

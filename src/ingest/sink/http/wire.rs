@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io::{self, BufRead, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -25,14 +25,12 @@ use ureq::unversioned::transport::{
 };
 
 use super::target::Target;
-use crate::ingest::sink::lookup::Lookup;
+use crate::ingest::sink::lookup::{Lookup, addresses_of};
 
 /// How long one poll(2) waits before the end is looked for.
 const SLICE: Duration = Duration::from_millis(100);
 /// How long a peer may take nothing before it is looked whether it has answered already.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Beyond this no more addresses of a name are tried.
-const MAX_ADDRESSES: usize = 16;
 
 /// How servers are believed.
 #[derive(Clone)]
@@ -209,12 +207,8 @@ fn resolve(uri: &Uri) -> Result<Vec<SocketAddr>, Error> {
     };
     let host = uri.host().ok_or(Error::HostNotFound)?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let found = (host, uri.port_u16().unwrap_or(default)).to_socket_addrs()?;
-    let addresses: Vec<_> = found.take(MAX_ADDRESSES).collect();
-    match addresses.is_empty() {
-        true => Err(Error::HostNotFound),
-        false => Ok(addresses),
-    }
+    let found = addresses_of(host, uri.port_u16().unwrap_or(default));
+    found.map_err(|why| io::Error::other(why).into())
 }
 
 /// A name may have several addresses, of which each fails in its own way.

@@ -124,7 +124,7 @@ fn run(target: &Target, shared: &Shared) {
 /// Returns why the connection is over, and fails if it never was of use.
 fn opened(target: &Target, shared: &Shared) -> Result<String, String> {
     let wire = Arc::new(opening::open(target, shared)?);
-    let mut reading = Reading::new(&wire, shared);
+    let mut reading = Reading::new(target, &wire, shared);
     opening::greet(target, &wire, &mut reading, &shared.logger)?;
     shared.is_open(&wire);
     Ok(reading.run())

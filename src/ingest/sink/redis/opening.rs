@@ -1,7 +1,7 @@
 //! How a connection is opened: name, address, TLS, login.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use super::exchange::Shared;
 use super::reading::Reading;
 use super::target::Target;
 use super::wire::{Outgoing, Wire};
+use crate::ingest::sink::lookup::addresses_of;
 use crate::ingest::sink::secrets::Secrets;
 use crate::server::Logger;
 
@@ -26,16 +27,13 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Why it failed, as a log says it.
 pub(super) fn open(target: &Target, shared: &Shared) -> Result<Wire, String> {
     let Target { host, port, .. } = target;
-    let resolved = (shared.lookup).run(|| (host.as_str(), *port).to_socket_addrs());
-    let addresses: Vec<SocketAddr> = resolved
-        .map_err(|error| format!("no address of {host:?} is found: {error}"))?
-        .collect();
+    let addresses = (shared.lookup).run(|| addresses_of(host, *port))?;
     let deadline = Instant::now() + target.connect_timeout;
-    let mut why = format!("{host:?} has no address");
+    let mut why = String::new();
     for (nth, address) in addresses.iter().enumerate() {
         // An address that does not answer leaves time for the others.
         let share = left(deadline) / (addresses.len() - nth) as u32;
-        match connect(address, share, shared) {
+        match connect(address, share, target, shared) {
             Ok(socket) => return secure(target, socket, deadline),
             Err(error) => why = format!("connecting to {address} failed: {error}"),
         }
@@ -52,7 +50,12 @@ fn left(deadline: Instant) -> Duration {
     left.max(Duration::from_millis(1))
 }
 
-fn connect(address: &SocketAddr, wait: Duration, shared: &Shared) -> Result<Arc<Socket>, String> {
+fn connect(
+    address: &SocketAddr,
+    wait: Duration,
+    target: &Target,
+    shared: &Shared,
+) -> Result<Arc<Socket>, String> {
     let opened = || {
         let socket = Socket::new(
             Domain::for_address(*address),
@@ -66,7 +69,7 @@ fn connect(address: &SocketAddr, wait: Duration, shared: &Shared) -> Result<Arc<
     let socket = opened().map_err(|error| error.to_string())?;
     shared.has_socket(&socket)?;
     let connected = socket.connect_timeout(&SockAddr::from(*address), wait);
-    connected.map_err(|error| error.to_string())?;
+    connected.map_err(|error| in_words(&error, target))?;
     Ok(socket)
 }
 
@@ -103,7 +106,8 @@ fn secure(target: &Target, socket: Arc<Socket>, deadline: Instant) -> Result<Wir
             }
             Ok(())
         })();
-        handshake.map_err(|error| format!("the TLS handshake failed: {}", in_words(&error)))?;
+        handshake
+            .map_err(|error| format!("the TLS handshake failed: {}", in_words(&error, target)))?;
         if let Err(error) = session.process_new_packets() {
             // So that the server learns why.
             let _ = session.write_tls(&mut stream);
@@ -123,11 +127,20 @@ fn limit(socket: &Socket, deadline: Instant) -> io::Result<()> {
     socket.set_write_timeout(Some(left(deadline)))
 }
 
-#[cfg(feature = "tls")]
-fn in_words(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no answer in time".to_owned(),
-        _ => error.to_string(),
+/// An error of what `connect_timeout` limits. The kernel has times of its own, which it tells by
+/// number.
+pub(super) fn in_words(error: &io::Error, target: &Target) -> String {
+    let is_limit = match error.kind() {
+        io::ErrorKind::WouldBlock => true,
+        io::ErrorKind::TimedOut => error.raw_os_error().is_none(),
+        _ => false,
+    };
+    match is_limit {
+        true => format!(
+            "no answer within {:?} (connect_timeout)",
+            target.connect_timeout
+        ),
+        false => error.to_string(),
     }
 }
 
@@ -215,7 +228,7 @@ pub(super) fn greet(
     let mut outgoing = Outgoing::of(commands);
     let sent = wire
         .send(&mut outgoing)
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| in_words(&error, target))?;
     if !sent {
         return Err("the server takes no command".to_owned());
     }

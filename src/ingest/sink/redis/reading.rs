@@ -6,6 +6,8 @@ use redis::{Parser, Value};
 
 use super::answer::Answer;
 use super::exchange::{Run, Shared, add};
+use super::opening::in_words;
+use super::target::Target;
 use super::wire::{Raw, Wire};
 
 /// The most bytes of one answer: an entry's ID, or an error in a line.
@@ -15,6 +17,7 @@ const MAX_ANSWER: usize = 64 << 10;
 /// answers than one read brings.
 pub(super) struct Reading<'a> {
     parser: Option<Parser>,
+    target: &'a Target,
     wire: &'a Wire,
     raw: Raw,
     shared: &'a Shared,
@@ -27,9 +30,10 @@ pub(super) struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(wire: &'a Wire, shared: &'a Shared) -> Self {
+    pub(super) fn new(target: &'a Target, wire: &'a Wire, shared: &'a Shared) -> Self {
         Reading {
             parser: Some(Parser::new()),
+            target,
             wire,
             raw: Raw::default(),
             shared,
@@ -54,10 +58,8 @@ impl<'a> Reading<'a> {
                 Ok(value)
             }
             Err(error) => Err(match self.error.take() {
-                Some(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => "no answer in time".to_owned(),
-                    _ => error.to_string(),
-                },
+                // Once the login is over, nothing waits for a limited time here.
+                Some(error) => in_words(&error, self.target),
                 None => format!("what came is no answer of Redis: {error}"),
             }),
         }
