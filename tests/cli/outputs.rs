@@ -11,6 +11,8 @@ use crate::common::child::Drainline;
 use crate::common::client;
 use crate::common::exit::Exit;
 use crate::common::fifo;
+use crate::common::port::free_port;
+use crate::common::wait::{DEADLINE, wait_until};
 
 const SECRET: &str = "hunter2";
 
@@ -258,6 +260,41 @@ fn what_can_be_and_is_hardly_meant_is_a_note_of_a_check_and_a_warning_of_a_start
     exit.assert_code(0);
     let told = "exec:cat has 31s to end (stop_timeout), which is longer than drain_timeout (30s)";
     assert!(text.contains(told), "{text}");
+}
+
+/// Whoever looks for an output in the log looks for what its first line calls it.
+#[test]
+fn an_output_has_one_name_in_the_log() {
+    let port = free_port();
+    let mut urls = vec![format!("tcp://127.0.0.1:{port},127.0.0.1:{port}")];
+    if cfg!(feature = "redis") {
+        urls.push(format!("redis://me:{SECRET}@127.0.0.1:{port}/logs%3Aall"));
+        urls.push("redis://nosuch.invalid/s".to_owned());
+    }
+    if cfg!(feature = "http") {
+        let of_splunk = format!("http://127.0.0.1:{port}?dialect=splunk&token={SECRET}");
+        urls.extend([
+            of_splunk,
+            format!("http://me:{SECRET}@127.0.0.1:{port}/a/b"),
+        ]);
+    }
+    for url in urls {
+        let table = format!("[[output]]\nsink = \"{url}\"\n");
+        let (_directory, path) = folder();
+        let file = config(&path, &table);
+        let mut child = Drainline::with(&["--config", &file, "--drain-timeout=100ms"]).start();
+        child.connect().write_all(b"message\n").unwrap();
+        let is_told = || child.stderr_text().contains(" failed: ");
+        wait_until("a failure", DEADLINE, is_told);
+        let exit = child.terminate();
+        let between = |begin: &str, end: &str| {
+            let (_, rest) = exit.stderr.split_once(begin)?;
+            Some(rest.split_once(end)?.0.to_owned())
+        };
+        let name = between("output ", ": delivered means").unwrap();
+        assert_eq!(between("the sink ", " failed: "), Some(name), "{exit}");
+        assert!(!exit.stderr.contains(SECRET), "{exit}");
+    }
 }
 
 #[cfg(feature = "http")]

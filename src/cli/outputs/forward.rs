@@ -79,6 +79,7 @@ impl Forward {
         let mut targets = self.targets.iter().cloned();
         let first = targets.next().ok_or(io::ErrorKind::InvalidInput)?;
         let mut to = sink::Forward::to(first)
+            .named(self.url())
             .connect_timeout(self.connect_timeout)
             .return_after(self.return_after);
         to = targets.fold(to, ForwardTo::failover);

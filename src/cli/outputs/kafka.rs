@@ -113,6 +113,7 @@ impl Default for Kafka {
 impl Kafka {
     fn options(&self) -> io::Result<KafkaOptions> {
         let options = KafkaOptions::new(&self.hosts, &self.topic)
+            .named(self.url())
             .key(self.key)
             .compression(self.compression)
             .linger(self.linger)

@@ -264,6 +264,7 @@ impl Scheme for Redis {
 impl Redis {
     fn sink(&self) -> io::Result<sink::Redis> {
         let mut sink = sink::Redis::new(&self.host, self.port, &self.stream)
+            .named(self.url())
             .database(self.database)
             .field(&self.field)
             .window(self.window)

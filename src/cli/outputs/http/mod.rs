@@ -130,6 +130,7 @@ impl Http {
     fn options(&self) -> io::Result<HttpOptions> {
         let url = format!("{}{}/{}", self.scheme(), self.hosts, escaped(&self.path));
         let mut options = sink::Http::to(&url)
+            .named(self.url())
             .dialect(self.dialect.dialect())
             .requests(self.requests as usize)
             .body_bytes(self.body_bytes)

@@ -133,9 +133,9 @@ impl Forward {
     }
 
     /// Not connected yet.
-    fn new(plan: Plan, return_after: Duration) -> Forward {
+    fn new(name: String, plan: Plan, return_after: Duration) -> Forward {
         Forward {
-            name: plan.targets[0].to_string(),
+            name,
             order: Order::new(plan.targets.len(), return_after),
             plan: Arc::new(plan),
             return_after,

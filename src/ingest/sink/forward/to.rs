@@ -69,6 +69,7 @@ impl fmt::Debug for Plan {
 /// How to [`Forward`]: made by [`Forward::to`].
 #[derive(Clone, Debug)]
 pub struct ForwardTo {
+    name: Option<String>,
     targets: Vec<Target>,
     connect_timeout: Duration,
     return_after: Duration,
@@ -88,6 +89,7 @@ impl ForwardTo {
 
     pub(super) fn new(target: Target) -> ForwardTo {
         ForwardTo {
+            name: None,
             targets: vec![target],
             connect_timeout: Self::DEFAULT_CONNECT_TIMEOUT,
             return_after: Self::DEFAULT_RETURN_AFTER,
@@ -96,6 +98,13 @@ impl ForwardTo {
             #[cfg(feature = "tls")]
             tls: TlsClient::new(),
         }
+    }
+
+    /// What the log calls the sink. Default: the receiver that is preferred.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
     }
 
     /// A receiver that is used while those before it cannot be connected to.
@@ -176,6 +185,7 @@ impl ForwardTo {
         {
             return wrong("tls:// needs a build with the feature tls");
         }
+        let name = self.name.unwrap_or_else(|| self.targets[0].to_string());
         let plan = Plan {
             targets: self.targets,
             connect_timeout: self.connect_timeout,
@@ -184,7 +194,7 @@ impl ForwardTo {
             #[cfg(feature = "tls")]
             tls,
         };
-        Ok(Forward::new(plan, self.return_after))
+        Ok(Forward::new(name, plan, self.return_after))
     }
 
     #[cfg(feature = "tls")]

@@ -161,12 +161,11 @@ impl Http {
 
     fn new(options: HttpOptions, target: Target, aside: Option<Aside>) -> Http {
         let uri = &target.uri;
-        let authority = uri.authority().map_or("", |authority| authority.as_str());
-        let name = format!(
-            "{}://{authority}{}",
-            uri.scheme_str().unwrap_or_default(),
-            uri.path()
-        );
+        let name = options.name.clone().unwrap_or_else(|| {
+            let authority = uri.authority().map_or("", |authority| authority.as_str());
+            let scheme = uri.scheme_str().unwrap_or_default();
+            format!("{scheme}://{authority}{}", uri.path())
+        });
         Http {
             target: Arc::new(target),
             name,

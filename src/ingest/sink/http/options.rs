@@ -16,6 +16,7 @@ pub(super) type Renew = dyn Fn() -> io::Result<HttpOptions> + Send + Sync;
 #[derive(Clone)]
 pub struct HttpOptions {
     pub(super) url: String,
+    pub(super) name: Option<String>,
     pub(super) dialect: Dialect,
     pub(super) requests: usize,
     pub(super) body_bytes: usize,
@@ -59,6 +60,7 @@ impl HttpOptions {
     pub(super) fn new(url: &str) -> Self {
         HttpOptions {
             url: url.to_owned(),
+            name: None,
             dialect: Dialect::NdJson,
             requests: Self::DEFAULT_REQUESTS,
             body_bytes: Self::DEFAULT_BODY_BYTES,
@@ -75,6 +77,13 @@ impl HttpOptions {
             refused: None,
             renew: None,
         }
+    }
+
+    /// What the log calls the sink. Default: the URL of its requests without the query.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
     }
 
     /// What bodies look like and how answers are judged. Default: [`Dialect::NdJson`]. A URL

@@ -49,6 +49,7 @@ impl fmt::Display for KafkaCompression {
 #[derive(Clone)]
 pub struct KafkaOptions {
     brokers: String,
+    name: Option<String>,
     pub(super) topic: String,
     pub(super) key: KafkaKey,
     compression: KafkaCompression,
@@ -92,6 +93,7 @@ impl KafkaOptions {
     pub fn new(brokers: impl Into<String>, topic: impl Into<String>) -> Self {
         KafkaOptions {
             brokers: brokers.into(),
+            name: None,
             topic: topic.into(),
             key: KafkaKey::default(),
             compression: KafkaCompression::default(),
@@ -103,6 +105,13 @@ impl KafkaOptions {
             max_silence: Self::DEFAULT_MAX_SILENCE,
             security: Vec::new(),
         }
+    }
+
+    /// What the log calls the sink. Default: its URL, `kafka://BROKERS/TOPIC`.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
     }
 
     /// The records' key. Default: none.
@@ -214,7 +223,8 @@ impl KafkaOptions {
     }
 
     pub(super) fn name(&self) -> String {
-        format!("kafka://{}/{}", self.brokers, self.topic)
+        let url = || format!("kafka://{}/{}", self.brokers, self.topic);
+        self.name.clone().unwrap_or_else(url)
     }
 
     /// The most bytes of records in one batch.

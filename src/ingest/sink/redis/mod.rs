@@ -87,6 +87,7 @@ const SOCKET_SLICE: Timespec = Timespec {
 pub struct Redis {
     target: Arc<Target>,
     stream: String,
+    name: Option<String>,
     field: String,
     max_len: Option<u64>,
     window: usize,
@@ -134,6 +135,7 @@ impl Redis {
         Redis {
             target: Arc::new(Target::new(host.into(), port)),
             stream: stream.into(),
+            name: None,
             field: Self::DEFAULT_FIELD.to_owned(),
             max_len: None,
             window: Self::DEFAULT_WINDOW,
@@ -150,6 +152,13 @@ impl Redis {
             idle: Backoff::new(),
             idle_until: Instant::now(),
         }
+    }
+
+    /// What the log calls the sink. Default: its URL, `redis://HOST:PORT/STREAM`.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
     }
 
     /// Logs in by a password, and as a user of the server's ACL if there is one (Redis from 6.0
@@ -442,6 +451,9 @@ impl Wait {
 
 impl Sink for Redis {
     fn name(&self) -> String {
+        if let Some(name) = &self.name {
+            return name.clone();
+        }
         let Target { host, port, .. } = &*self.target;
         let scheme = match self.target.speaks_tls() {
             true => "rediss",
