@@ -2,7 +2,8 @@
 //! that a secret is told to nobody.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -423,6 +424,35 @@ fn a_path_is_taken_as_it_is_without_slashes_and_has_escapes_with_them() {
         child.terminate().assert_code(0);
         assert!(path.join(name).exists(), "{url}");
         fs::remove_file(path.join(name)).unwrap();
+    }
+}
+
+#[test]
+fn a_socket_has_escapes_and_options_with_slashes_and_none_without() {
+    let (_directory, path) = folder();
+    let folder = path.display();
+    for (url, name, read) in [
+        (
+            format!("unix://{folder}/a%20b%3Fc?framing=nul"),
+            "a b?c",
+            "hello\0",
+        ),
+        (
+            format!("unix:{folder}/a%20b?framing=nul"),
+            "a%20b?framing=nul",
+            "hello\n",
+        ),
+    ] {
+        let receiver = UnixListener::bind(path.join(name)).unwrap();
+        let mut child = Drainline::start(&["--sink", &url]);
+        child.connect().write_all(b"hello\n").unwrap();
+        // The kernel takes the connection and the message, whether they are accepted or not.
+        child.terminate().assert_code(0);
+        receiver.set_nonblocking(true).unwrap();
+        let (mut stream, _) = receiver.accept().unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert_eq!(text, read, "{url}");
     }
 }
 
