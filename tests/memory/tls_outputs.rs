@@ -42,25 +42,41 @@ impl Files {
     }
 }
 
-/// So many outputs of one kind, each of which takes all.
-fn of(
-    sink: &str,
-    rows: &str,
-    count: usize,
-    files: Files,
-    name: &str,
-    serve: Serve,
-    load: Load,
-) -> Cell {
-    let output = |nth: usize| {
-        let rows = format!("name = 'n{nth}'\n{}{rows}", files.rows());
-        output(sink, &rows)
-    };
-    let outputs: String = (0..count).map(output).collect();
-    let name = format!("over TLS, {count} x {sink}, {files:?} files, {rows:?}, {name}");
-    Cell {
-        prepare: Some(Arc::new(tls_peers::write_files)),
-        ..cell(&name, &outputs, serve, load)
+/// What is at the other end.
+type Peer = (&'static str, Serve);
+
+const READS: Peer = ("reads", tls_peers::reads);
+const NEVER_READS: Peer = ("never reads", tls_peers::never_reads);
+const TALKS: Peer = ("talks", tls_peers::talks);
+const HALF_A_FLIGHT: Peer = ("half a flight", tls_peers::half_a_flight);
+const NO_HANDSHAKE: Peer = ("no handshake", peers::never_reads);
+const REDIS: Peer = ("accepts", tls_peers::redis_accepts);
+const LISTS: Peer = ("lists", tls_peers::redis_lists);
+const HTTP: Peer = ("accepts", tls_peers::http_accepts);
+const ENDLESS_HEADER: Peer = (
+    "a header without end",
+    tls_peers::http_one_header_without_end,
+);
+
+/// Outputs of one kind, each of which takes all.
+struct Outputs {
+    sink: &'static str,
+    rows: &'static str,
+}
+
+impl Outputs {
+    fn cell(&self, count: usize, files: Files, (peer, serve): Peer, load: Load) -> Cell {
+        let Outputs { sink, rows } = self;
+        let output = |nth: usize| {
+            let rows = format!("name = 'n{nth}'\n{}{rows}", files.rows());
+            output(sink, &rows)
+        };
+        let outputs: String = (0..count).map(output).collect();
+        let name = format!("over TLS, {count} x {sink}, {files:?} files, {rows:?}, {peer}");
+        Cell {
+            prepare: Some(Arc::new(tls_peers::write_files)),
+            ..cell(&name, &outputs, serve, load)
+        }
     }
 }
 
@@ -74,201 +90,57 @@ pub fn short() -> Vec<Cell> {
 }
 
 fn forward() -> Vec<Cell> {
-    let cell = |count, files, name, serve, load| {
-        of("tls://127.0.0.1:PEER", "", count, files, name, serve, load)
+    let to = Outputs {
+        sink: "tls://127.0.0.1:PEER",
+        rows: "",
     };
     vec![
-        cell(
-            4,
-            Files::Largest,
-            "never reads",
-            tls_peers::never_reads,
-            LONGEST,
-        ),
-        cell(1, Files::Small, "reads", tls_peers::reads, TINY),
-        cell(8, Files::Small, "never reads", tls_peers::never_reads, MUCH),
-        cell(4, Files::LargestCa, "reads", tls_peers::reads, HUGE),
-        cell(8, Files::LargestCa, "talks", tls_peers::talks, TINY),
-        cell(
-            8,
-            Files::LargestCa,
-            "half a flight",
-            tls_peers::half_a_flight,
-            TINY,
-        ),
-        cell(1, Files::Others, "reads", tls_peers::reads, TINY),
-        cell(8, Files::Others, "no handshake", peers::never_reads, TINY),
+        to.cell(4, Files::Largest, NEVER_READS, LONGEST),
+        to.cell(1, Files::Small, READS, TINY),
+        to.cell(8, Files::Small, NEVER_READS, MUCH),
+        to.cell(4, Files::LargestCa, READS, HUGE),
+        to.cell(8, Files::LargestCa, TALKS, TINY),
+        to.cell(8, Files::LargestCa, HALF_A_FLIGHT, TINY),
+        to.cell(1, Files::Others, READS, TINY),
+        to.cell(8, Files::Others, NO_HANDSHAKE, TINY),
     ]
 }
 
 fn redis() -> Vec<Cell> {
-    let cell = |count, rows, files, name, serve, load| {
-        of(
-            "rediss://127.0.0.1:PEER/stream",
-            rows,
-            count,
-            files,
-            name,
-            serve,
-            load,
-        )
+    let with = |rows| Outputs {
+        sink: "rediss://127.0.0.1:PEER/stream",
+        rows,
     };
-    let (least, most) = ("window = '64KiB'\n", "window = '256MiB'\n");
+    let (least, most) = (with("window = '64KiB'\n"), with("window = '256MiB'\n"));
     vec![
-        cell(
-            4,
-            least,
-            Files::Largest,
-            "accepts",
-            tls_peers::redis_accepts,
-            LONGEST,
-        ),
-        cell(
-            1,
-            least,
-            Files::Small,
-            "accepts",
-            tls_peers::redis_accepts,
-            TINY,
-        ),
-        cell(
-            1,
-            most,
-            Files::Small,
-            "accepts",
-            tls_peers::redis_accepts,
-            MUCH,
-        ),
-        cell(
-            8,
-            least,
-            Files::LargestCa,
-            "never reads",
-            tls_peers::never_reads,
-            LONGEST,
-        ),
-        cell(
-            4,
-            most,
-            Files::LargestCa,
-            "never reads",
-            tls_peers::never_reads,
-            HUGE,
-        ),
-        cell(
-            8,
-            least,
-            Files::LargestCa,
-            "lists",
-            tls_peers::redis_lists,
-            TINY,
-        ),
-        cell(
-            8,
-            least,
-            Files::Small,
-            "half a flight",
-            tls_peers::half_a_flight,
-            TINY,
-        ),
-        cell(
-            8,
-            least,
-            Files::Others,
-            "no handshake",
-            peers::never_reads,
-            TINY,
-        ),
+        least.cell(4, Files::Largest, REDIS, LONGEST),
+        least.cell(1, Files::Small, REDIS, TINY),
+        most.cell(1, Files::Small, REDIS, MUCH),
+        least.cell(8, Files::LargestCa, NEVER_READS, LONGEST),
+        most.cell(4, Files::LargestCa, NEVER_READS, HUGE),
+        least.cell(8, Files::LargestCa, LISTS, TINY),
+        least.cell(8, Files::Small, HALF_A_FLIGHT, TINY),
+        least.cell(8, Files::Others, NO_HANDSHAKE, TINY),
     ]
 }
 
 fn http() -> Vec<Cell> {
-    let cell = |count, rows, files, name, serve, load| {
-        of(
-            "https://127.0.0.1:PEER/",
-            rows,
-            count,
-            files,
-            name,
-            serve,
-            load,
-        )
+    let with = |rows| Outputs {
+        sink: "https://127.0.0.1:PEER/",
+        rows,
     };
-    let least = "requests = 1\nbody_bytes = '1KiB'\nlinger = '0s'\n";
-    let many = "requests = 64\nbody_bytes = '1KiB'\nlinger = '0s'\n";
-    let large = "requests = 16\nbody_bytes = '4MiB'\ngzip = true\n";
+    let least = with("requests = 1\nbody_bytes = '1KiB'\nlinger = '0s'\n");
+    let many = with("requests = 64\nbody_bytes = '1KiB'\nlinger = '0s'\n");
+    let large = with("requests = 16\nbody_bytes = '4MiB'\ngzip = true\n");
     vec![
-        cell(
-            2,
-            many,
-            Files::Largest,
-            "accepts",
-            tls_peers::http_accepts,
-            TINY,
-        ),
-        cell(
-            1,
-            least,
-            Files::Small,
-            "accepts",
-            tls_peers::http_accepts,
-            TINY,
-        ),
-        cell(
-            1,
-            large,
-            Files::Small,
-            "accepts",
-            tls_peers::http_accepts,
-            MUCH,
-        ),
-        cell(
-            4,
-            large,
-            Files::LargestCa,
-            "never reads",
-            tls_peers::never_reads,
-            MUCH,
-        ),
-        cell(
-            4,
-            least,
-            Files::LargestCa,
-            "accepts",
-            tls_peers::http_accepts,
-            HUGE,
-        ),
-        cell(
-            2,
-            many,
-            Files::Small,
-            "never reads",
-            tls_peers::never_reads,
-            TINY,
-        ),
-        cell(
-            2,
-            many,
-            Files::LargestCa,
-            "a header without end",
-            tls_peers::http_one_header_without_end,
-            TINY,
-        ),
-        cell(
-            2,
-            many,
-            Files::LargestCa,
-            "half a flight",
-            tls_peers::half_a_flight,
-            TINY,
-        ),
-        cell(
-            2,
-            many,
-            Files::Others,
-            "no handshake",
-            peers::never_reads,
-            TINY,
-        ),
+        many.cell(2, Files::Largest, HTTP, TINY),
+        least.cell(1, Files::Small, HTTP, TINY),
+        large.cell(1, Files::Small, HTTP, MUCH),
+        large.cell(4, Files::LargestCa, NEVER_READS, MUCH),
+        least.cell(4, Files::LargestCa, HTTP, HUGE),
+        many.cell(2, Files::Small, NEVER_READS, TINY),
+        many.cell(2, Files::LargestCa, ENDLESS_HEADER, TINY),
+        many.cell(2, Files::LargestCa, HALF_A_FLIGHT, TINY),
+        many.cell(2, Files::Others, NO_HANDSHAKE, TINY),
     ]
 }
