@@ -1,17 +1,21 @@
-//! A server's second output, where the seed gives it one: what is drawn for it, and what happens to
-//! its receiver.
+//! A server's second output, where the seed gives it one, and perhaps a third: what is drawn for
+//! them, and what happens to the receiver of the second one.
 
 use std::fmt::Write;
 use std::iter;
-use std::path::Path;
 use std::time::Duration;
 
 use super::answering::{INDEX, MOODS, Mood, Speech};
 use super::common::tagged::XorShift;
-use super::script::{Carrier, Fault, Timed, dice, one_in, pick};
+use super::script::{Carrier, Fault, Kept, Timed, dice, one_in, pick};
 
-/// The names of both.
-pub const NAMES: [&str; 2] = ["kept", "beside"];
+/// The names of all.
+const NAMES: [&str; 3] = ["kept", "beside", "third"];
+
+/// Of outputs that are not required.
+const BUFFERS: [&str; 3] = ["16KiB", "64KiB", "16MiB"];
+/// Of a command: longer than a drain that may find one stopped, so that it is not ended for that.
+const STOPPED_LATE: &str = "shell = true\nstop_timeout = \"10s\"\n";
 
 #[derive(Debug, Clone)]
 pub struct Beside {
@@ -19,6 +23,8 @@ pub struct Beside {
     pub is_required: bool,
     /// To its receiver.
     pub carrier: Carrier,
+    /// A command is its receiver, and what is said here of connections means nothing.
+    pub is_command: bool,
     /// What is spoken where messages are answered; otherwise they are a stream.
     pub speech: Option<Speech>,
     /// Its receiver dies now and then, and what that has not read is lost, if nothing is answered.
@@ -33,9 +39,21 @@ pub struct Beside {
     pub stays_away: bool,
     pub output: &'static str,
     /// Whose messages are in an object of JSON.
-    pub has_envelope: [bool; 2],
+    pub has_envelope: [bool; 3],
     /// Which outputs each listener sends to.
-    pub routes: [[bool; 2]; 2],
+    pub routes: [[bool; 3]; 2],
+    buffer: &'static str,
+    pub third: Option<Third>,
+}
+
+/// A third output, a file.
+#[derive(Debug, Clone)]
+pub struct Third {
+    pub kept: Kept,
+    is_required: bool,
+    has_envelope: bool,
+    /// Whether each listener sends to it.
+    from: [bool; 2],
     buffer: &'static str,
 }
 
@@ -60,37 +78,54 @@ impl Beside {
             false => &[[both, both], [both, both], [both, kept], [kept, both]],
         };
         let apart = &mut self::dice(seed, &[13, nth as u64]);
+        let is_command = one_in(&mut self::dice(seed, &[16, nth as u64]), 4);
         let speech = match apart.up_to(8) {
+            _ if is_command => None,
             1 | 2 => None,
             3 | 4 => Some(Speech::Lines),
             5 | 6 => Some(Speech::Bulk),
             _ => Some(Speech::Redis),
         };
         let carriers = match speech {
+            _ if is_command => [Carrier::Tcp; 3],
             None => [Carrier::Tcp, Carrier::Tls, Carrier::Unix],
             Some(_) => [Carrier::Tcp, Carrier::Tcp, Carrier::Tls],
         };
         let requests = pick(apart, &[1, 2, 4]);
+        let third = Third::draw(seed, nth);
+        let from = third.as_ref().map_or([false; 2], |third| third.from);
         Some(Beside {
             is_required,
+            is_command,
             carrier: pick(apart, &carriers),
             speech,
             dies: one_in(dice, 2) || speech.is_some(),
             refuses: speech.is_some() && one_in(apart, 4),
             requests,
-            options: options(speech, requests, apart),
+            options: match is_command {
+                true => STOPPED_LATE.to_owned(),
+                false => options(speech, requests, apart),
+            },
             stays_away: one_in(dice, 3),
             output: pick(dice, &[output, "octet-counted", "length-prefixed"]),
-            has_envelope: pick(
-                dice,
-                &[[false; 2], [false; 2], [true, false], [false, true]],
-            ),
-            routes: pick(dice, routes),
-            buffer: pick(dice, &["16KiB", "64KiB", "16MiB"]),
+            has_envelope: {
+                let envelopes = [[false; 2], [false; 2], [true, false], [false, true]];
+                let [kept, own] = pick(dice, &envelopes);
+                [kept, own, third.as_ref().is_some_and(|it| it.has_envelope)]
+            },
+            routes: {
+                let [first, second] = pick(dice, routes);
+                [
+                    [first[0], first[1], from[0]],
+                    [second[0], second[1], from[1]],
+                ]
+            },
+            buffer: pick(dice, &BUFFERS),
+            third,
         })
     }
 
-    /// How many threads and descriptors come beside those that it begins with.
+    /// How many threads and descriptors come with the first messages.
     pub fn begins_late(&self) -> u64 {
         match self.speech {
             Some(Speech::Lines | Speech::Bulk) => self.requests,
@@ -98,20 +133,55 @@ impl Beside {
         }
     }
 
-    /// Both tables of the configuration file, for a file at this path and a receiver at that URL,
-    /// whose certificate is from this authority.
-    pub fn tables(&self, path: &Path, receiver: &str, authority: &str) -> String {
+    /// How many descriptors go with its receiver, until there is another message.
+    pub fn leaves(&self) -> u64 {
+        // To a command's stdin, and of its stderr.
+        if self.is_command { 2 } else { 1 }
+    }
+
+    /// The names of all outputs.
+    pub fn names(&self) -> &'static [&'static str] {
+        match self.third {
+            Some(_) => &NAMES,
+            None => &NAMES[..2],
+        }
+    }
+
+    /// Whether messages wait for an output.
+    pub fn is_required(&self, output: usize) -> bool {
+        match output {
+            0 => true,
+            1 => self.is_required,
+            _ => self.third.as_ref().is_some_and(|third| third.is_required),
+        }
+    }
+
+    /// The tables of the configuration file, by the outputs' URLs. A receiver's certificate is from
+    /// this authority.
+    pub fn tables(&self, urls: &[String], authority: &str) -> String {
         let mut file = String::new();
-        let sinks = [format!("file:{}", path.display()), receiver.to_owned()];
-        for ((name, sink), has_envelope) in NAMES.iter().zip(sinks).zip(self.has_envelope) {
-            write!(file, "[[output]]\nname = \"{name}\"\nsink = \"{sink}\"\n").unwrap();
-            if has_envelope {
+        for (nth, (name, url)) in self.names().iter().zip(urls).enumerate() {
+            write!(file, "[[output]]\nname = \"{name}\"\nsink = \"{url}\"\n").unwrap();
+            if self.has_envelope[nth] {
                 file.push_str("envelope = \"json\"\n");
             }
+            if nth == 1 {
+                file.push_str(&self.keys(authority));
+            }
+            if !self.is_required(nth) {
+                let third = self.third.as_ref().filter(|_| nth == 2);
+                let buffer = third.map_or(self.buffer, |third| third.buffer);
+                write!(file, "required = false\nbuffer_bytes = \"{buffer}\"\n").unwrap();
+            }
         }
-        match self.speech {
-            None => writeln!(file, "framing = \"{}\"", self.output).unwrap(),
-            Some(_) => file.push_str(&self.options),
+        file
+    }
+
+    /// What the second output's table says of its receiver.
+    fn keys(&self, authority: &str) -> String {
+        let mut file = self.options.clone();
+        if self.speech.is_none() {
+            writeln!(file, "framing = \"{}\"", self.output).unwrap();
         }
         if self.carrier == Carrier::Tls {
             writeln!(
@@ -120,28 +190,40 @@ impl Beside {
             )
             .unwrap();
         }
-        if !self.is_required {
-            let buffer = self.buffer;
-            write!(file, "required = false\nbuffer_bytes = \"{buffer}\"\n").unwrap();
-        }
         file
     }
 
     /// What the table of a listener says of it.
     pub fn to(&self, listener: usize) -> String {
         let route = self.routes[listener];
-        let names = NAMES.iter().zip(route);
+        let names = self.names().iter().zip(route);
         let names: Vec<&str> = names
             .filter_map(|(name, has)| has.then_some(*name))
             .collect();
-        match route {
-            [true, true] => String::new(),
-            _ => format!("to = {names:?}\n"),
+        match names.len() == self.names().len() {
+            true => String::new(),
+            false => format!("to = {names:?}\n"),
         }
     }
 }
 
-/// What the output's table says of requests, or of commands.
+impl Third {
+    fn draw(seed: u64, nth: usize) -> Option<Third> {
+        let dice = &mut dice(seed, &[17, nth as u64]);
+        one_in(dice, 2).then(|| Third {
+            kept: match one_in(dice, 2) {
+                true => Kept::rotated(dice),
+                false => Kept::File,
+            },
+            is_required: one_in(dice, 2),
+            has_envelope: one_in(dice, 4),
+            from: pick(dice, &[[true, true], [true, false], [false, true]]),
+            buffer: pick(dice, &BUFFERS),
+        })
+    }
+}
+
+/// What its table says of requests, or of commands of Redis.
 fn options(speech: Option<Speech>, requests: u64, dice: &mut XorShift) -> String {
     let dialect = match speech {
         None => return String::new(),
@@ -186,7 +268,12 @@ pub enum Act {
 /// it. Who is dead comes back next.
 pub fn acts(seed: u64, nth: usize, life: u64, beside: &Beside) -> impl Iterator<Item = Timed> {
     let mut dice = dice(seed, &[12, nth as u64, life]);
-    let Beside { dies, speech, .. } = *beside;
+    let Beside {
+        dies,
+        speech,
+        is_command,
+        ..
+    } = *beside;
     let is_tls = beside.carrier == Carrier::Tls;
     let mut is_away = false;
     iter::repeat_with(move || {
@@ -196,6 +283,8 @@ pub fn acts(seed: u64, nth: usize, life: u64, beside: &Beside) -> impl Iterator<
             3 | 4 => Act::Slow(dice.up_to(4000) as u64),
             5 | 6 => Act::Heal,
             7 | 8 if dies => Act::Die,
+            // A command that ends has not read its pipe to the end.
+            9..=14 if is_command => Act::Heal,
             9 if dies => Act::Break(dice.up_to(2000)),
             // The hello is longer, and nobody goes on before it is answered.
             9 if is_tls => Act::Break(dice.up_to(150)),

@@ -1,14 +1,21 @@
 //! Everything at once, from a seed: clients of every framing come by TCP, TLS and Unix sockets,
-//! trickle, stall, reset, break off handshakes and send garbage, sinks stall, fill and recover, the
-//! receiver of a second output leaves, dies and comes back, or answers in each wrong way that HTTP
-//! and Redis have, signals arrive, descriptors run out, each server is drained in the middle and
-//! started again. In the end the ledgers close, each listener's and each output's by itself, what
-//! was delivered is what was sent, in order and once, or at least once where it is answered, and
-//! nothing has leaked.
+//! trickle, stall, reset, break off handshakes and send garbage, sinks stall, fill and recover,
+//! files are rotated. The receiver of a second output leaves, dies and comes back, or answers in
+//! each wrong way that HTTP and Redis have, or is a command that is stopped and killed; a third
+//! output is beside it. Signals arrive, descriptors run out, each server is drained in the middle
+//! and started again. In the end the ledgers close, each listener's and each output's by itself,
+//! what was delivered is what was sent, in order and once, or at least once where it is answered,
+//! and nothing has leaked.
 //!
 //! `DRAINLINE_SEED` chooses the seed, `DRAINLINE_LONG` makes it a minute. The seed fixes what each
 //! client and each fault does; when they come to do it is the machine's.
-#![cfg(all(feature = "cli", feature = "tls", feature = "http", feature = "redis"))]
+#![cfg(all(
+    feature = "cli",
+    feature = "tls",
+    feature = "http",
+    feature = "redis",
+    feature = "gzip"
+))]
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 // `pub` in a module here means: for the other modules.
 #![allow(unreachable_pub)]
@@ -20,6 +27,7 @@ mod heads;
 
 mod answering;
 mod beside;
+mod beyond;
 mod carrier;
 mod client;
 mod envelope;

@@ -40,6 +40,31 @@ pub enum Carrier {
     Unix,
 }
 
+/// What keeps a server's messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    Fifo,
+    /// A file that others rotate.
+    File,
+    /// A file that the server rotates.
+    Rotated {
+        size: &'static str,
+        gzip: bool,
+        fsync: &'static str,
+    },
+}
+
+impl Kept {
+    pub fn rotated(dice: &mut XorShift) -> Kept {
+        Kept::Rotated {
+            // In smaller ones fsync = "batch" is slower than clients are, by far.
+            size: pick(dice, &["32KiB", "64KiB", "1MiB"]),
+            gzip: one_in(dice, 2),
+            fsync: pick(dice, &["batch", "batch", "100ms", "off"]),
+        }
+    }
+}
+
 /// How a server is set up.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -50,7 +75,7 @@ pub struct Settings {
     pub oversize: &'static str,
     /// It may slow senders down, and loses nothing.
     pub is_gentle: bool,
-    pub has_fifo: bool,
+    pub kept: Kept,
     /// Its clients come through a balancer.
     pub is_behind: bool,
     /// Its second output, if it has one.
@@ -112,6 +137,7 @@ impl Settings {
         if carriers.contains(&Carrier::Tls) && !is_behind && !is_gentle {
             flags += " --handshake-timeout 300ms";
         }
+        let rotation = &mut self::dice(seed, &[15, nth as u64]);
         Settings {
             beside: Beside::draw(seed, nth, output),
             framing,
@@ -121,10 +147,22 @@ impl Settings {
             output,
             oversize,
             is_gentle,
-            has_fifo,
+            kept: match (has_fifo, one_in(rotation, 2)) {
+                (true, _) => Kept::Fifo,
+                (false, true) => Kept::rotated(rotation),
+                (false, false) => Kept::File,
+            },
             is_behind,
             flags: flags.split_whitespace().map(str::to_owned).collect(),
         }
+    }
+
+    /// How many threads compress old files, from the first messages on.
+    pub fn compressing(&self) -> u64 {
+        let third = self.beside.as_ref().and_then(|it| it.third.as_ref());
+        let files = [Some(self.kept), third.map(|third| third.kept)];
+        let compresses = |kept: &&Kept| matches!(kept, Kept::Rotated { gzip: true, .. });
+        files.iter().flatten().filter(compresses).count() as u64
     }
 
     /// Whether a life ends without the receiver of its second output.
@@ -140,10 +178,13 @@ impl Settings {
     }
 
     fn drain_timeout(&self, life: u64) -> Duration {
-        match self.ends_alone(life) {
+        match life {
             // All of it may be waited for.
-            true => Duration::from_millis(1500),
-            false => Duration::from_secs(6),
+            0 if self.ends_alone(life) => Duration::from_millis(1500),
+            0 => Duration::from_secs(6),
+            // It ends in peace, with what clients have left in the kernel's queue: nothing is cut,
+            // however busy the machine is.
+            _ => DEADLINE / 2,
         }
     }
 

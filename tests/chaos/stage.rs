@@ -11,6 +11,7 @@ use rustix::process::{Resource, Signal};
 
 use super::Logger;
 use super::beside::{Act, Beside};
+use super::beyond::Beyond;
 use super::carrier::Place;
 use super::client::{self, Life};
 use super::common::certificates::Certificates;
@@ -20,7 +21,6 @@ use super::common::limits::ResourceLimits;
 use super::common::proc;
 use super::common::wait::{DEADLINE, wait_for, wait_until};
 use super::outlet::Outlet;
-use super::receiver::Receiver;
 use super::script::{self, Carrier, Fault, Settings, dice};
 use super::verdict;
 
@@ -77,23 +77,27 @@ impl Play<'_> {
     }
 
     fn play(&mut self, duration: Duration, sessions: &mut [u64]) {
-        let mut outlet = Outlet::new(self.settings.has_fifo);
+        let mut outlet = Outlet::new(self.settings.kept);
         let mut args = self.settings.flags(self.life);
         let certificates = Certificates::new();
         let receiver = self.settings.beside.as_ref().map(|beside| {
             let path = outlet.beside("receiver.sock");
             let dice = dice(self.seed, &[14, self.nth as u64, self.life]);
-            Receiver::start(beside, &path, &certificates, dice)
+            Beyond::start(beside, &path, &certificates, dice)
         });
+        let third = self.settings.beside.as_ref();
+        let third = third.and_then(|beside| beside.third.as_ref());
+        let third = third.map(|third| Outlet::new(third.kept));
         let mut outputs = String::new();
         match (&self.settings.beside, &receiver) {
             (Some(beside), Some(receiver)) => {
                 let authority = certificates.authority();
-                outputs = beside.tables(&outlet.path(), &receiver.url, &authority);
+                let mut urls = vec![outlet.url(), receiver.url()];
+                urls.extend(third.as_ref().map(Outlet::url));
+                outputs = beside.tables(&urls, &authority);
             }
             _ => {
-                let sink = format!("file:{}", outlet.path().display());
-                args.extend(["--sink".to_owned(), sink]);
+                args.extend(["--sink".to_owned(), outlet.url()]);
             }
         }
         let file = outlet.beside("drainline.toml");
@@ -109,7 +113,7 @@ impl Play<'_> {
         let mut server = Drainline::with(&args).bare().start();
         let late = self.settings.beside.as_ref().map(Beside::begins_late);
         if let (Some(receiver), Some(0)) = (&receiver, late) {
-            receiver.wait_until_met();
+            receiver.wait_until_met(server.pid());
         }
         let limits = server.limits();
         let floor = floor(&mut server);
@@ -173,8 +177,13 @@ impl Play<'_> {
                     *number = player.join().unwrap();
                 }
                 self.note(format_args!("the clients are gone"));
+                let mut before = None;
                 wait_until("threads and descriptors at their floor", DEADLINE, || {
-                    is_floor(held(&server), floor, late)
+                    let held = held(&server);
+                    if before.replace(held) != Some(held) {
+                        self.note(format_args!("holds {held:?}"));
+                    }
+                    self.is_floor(held, floor)
                 });
                 self.note(format_args!("threads and descriptors are at their floor"));
                 server.signal(Signal::TERM);
@@ -190,11 +199,12 @@ impl Play<'_> {
         let kept = outlet.bytes(self.settings.output);
         let sent = life.sent.into_inner().unwrap();
         self.note(format_args!(
-            "{CAME_TO} {:?}: {} sessions, {} received, {} delivered, {} dropped, {} sink failures, rejected {}, ended {}{}",
+            "{CAME_TO} {:?}: {} sessions, {} received, {} delivered to {:?}, {} dropped, {} sink failures, rejected {}, ended {}{}",
             exit.code,
             sent.sessions,
             exit.u64("received"),
             exit.u64("delivered"),
+            self.settings.kept,
             exit.report["dropped"],
             exit.u64("sink_failures"),
             exit.report["connections"]["rejected"],
@@ -209,8 +219,10 @@ impl Play<'_> {
             self.note(format_args!("connection {connection}: {session:?}"));
         }
         self.note(format_args!("{exit}"));
-        let came = receiver.map(Receiver::end);
-        verdict::judge(self.settings, &exit, &kept, came.as_ref(), &sent);
+        let came = receiver.map(Beyond::end);
+        let third = third.map(|third| third.bytes(self.settings.output));
+        let third = third.as_deref();
+        verdict::judge(self.settings, &exit, &kept, came.as_ref(), third, &sent);
     }
 
     /// Fault after fault, for so long.
@@ -219,7 +231,7 @@ impl Play<'_> {
         server: &mut Drainline,
         limits: ResourceLimits,
         outlet: &mut Outlet,
-        receiver: Option<&Receiver>,
+        receiver: Option<&Beyond>,
         duration: Duration,
     ) {
         let end = Instant::now() + duration;
@@ -270,13 +282,29 @@ impl Play<'_> {
         }
     }
 
+    /// What comes with the first messages stays, and a connection to a receiver that has gone is
+    /// made anew for the next one.
+    fn is_floor(&self, held: (u64, u64), floor: (u64, u64)) -> bool {
+        let beside = self.settings.beside.as_ref();
+        let (late, leaves) = beside.map_or((0, 0), |it| (it.begins_late(), it.leaves()));
+        let started = held.0.checked_sub(floor.0);
+        let are_threads = started.is_some_and(|started| {
+            let compressing = 0..=self.settings.compressing();
+            compressing.contains(&started)
+                || started
+                    .checked_sub(late)
+                    .is_some_and(|it| compressing.contains(&it))
+        });
+        are_threads && (floor.1 - leaves..=floor.1 + late).contains(&held.1)
+    }
+
     fn restore_descriptors(&self, server: &mut Drainline) {
         if let Some(many) = self.limit {
             server.limit(Resource::Nofile, many);
         }
     }
 
-    fn heal(&self, server: &mut Drainline, outlet: &Outlet, receiver: Option<&Receiver>) {
+    fn heal(&self, server: &mut Drainline, outlet: &Outlet, receiver: Option<&Beyond>) {
         outlet.heal(server);
         if let Some(receiver) = receiver {
             receiver.tell(Act::Heal);
@@ -285,29 +313,26 @@ impl Play<'_> {
     }
 }
 
-/// What became of a second output's messages.
+/// What became of the messages of a second output, and of a third.
 fn beside_came_to(settings: &Settings, exit: &Exit) -> String {
     let Some(beside) = &settings.beside else {
         return String::new();
     };
-    let row = &exit.report["outputs"][1];
-    let speech = beside
-        .speech
-        .map_or("a stream".to_owned(), |it| format!("{it:?}"));
-    format!(
-        "; beside ({speech} over {:?}, required {}): {} delivered, {} dropped, {} failures",
-        beside.carrier, row["required"], row["delivered"], row["dropped"], row["sink_failures"]
-    )
-}
-
-/// A connection to a receiver that has gone is made anew for the next message. `late`: how many
-/// threads a second output starts for its first messages, each with a connection.
-fn is_floor(held: (u64, u64), floor: (u64, u64), late: Option<u64>) -> bool {
-    let Some(late) = late else {
-        return held == floor;
+    let came_to = |nth: usize, what: &str| {
+        let row = &exit.report["outputs"][nth];
+        format!(
+            "; beside ({what}, required {}): {} delivered, {} dropped, {} failures",
+            row["required"], row["delivered"], row["dropped"], row["sink_failures"]
+        )
     };
-    let has_started = held.0 == floor.0 + late;
-    (held.0 == floor.0 || has_started) && (floor.1 - 1..=floor.1 + late).contains(&held.1)
+    let second = match beside.speech {
+        _ if beside.is_command => "a command".to_owned(),
+        None => format!("a stream over {:?}", beside.carrier),
+        Some(speech) => format!("{speech:?} over {:?}", beside.carrier),
+    };
+    let third = beside.third.as_ref();
+    let third = third.map(|third| came_to(2, &format!("{:?}", third.kept)));
+    came_to(1, &second) + &third.unwrap_or_default()
 }
 
 /// What it holds before anybody came, its last thread being the one that answers signals.

@@ -1,15 +1,15 @@
 //! What has to hold when a server is over, whatever happened to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::answering::{Speech, Taken};
-use super::beside::{Beside, NAMES};
+use super::beside::{Beside, Third};
 use super::client::{Sent, Whole};
 use super::common::checker::{Checker, Counters};
 use super::common::exit::Exit;
 use super::envelope;
 use super::receiver::Came;
-use super::script::Settings;
+use super::script::{Kept, Settings};
 use super::wire::{self, Seen};
 
 /// What arrived at one output.
@@ -167,7 +167,14 @@ impl<'a> Arrived<'a> {
 /// # Panics
 /// With what does not hold.
 #[track_caller]
-pub fn judge(settings: &Settings, exit: &Exit, kept: &[u8], came: Option<&Came>, sent: &Sent) {
+pub fn judge(
+    settings: &Settings,
+    exit: &Exit,
+    kept: &[u8],
+    came: Option<&Came>,
+    third: Option<&[u8]>,
+    sent: &Sent,
+) {
     assert!(
         matches!(exit.code, Some(0 | 3 | 4)) && exit.report["error"].is_null(),
         "{exit}"
@@ -181,18 +188,13 @@ pub fn judge(settings: &Settings, exit: &Exit, kept: &[u8], came: Option<&Came>,
     let is_lossless = exit.sum("dropped") == exit.u64("dropped.oversize") && rejected == 0;
     let is_whole = settings.is_gentle && is_lossless;
 
-    let mut arrived = Arrived::new(settings, sent, 0);
-    let rest = arrived.take(settings.output, kept);
-    assert!(
-        rest == 0 || exit.code == Some(4),
-        "{rest} bytes of half a message: {exit}"
-    );
-    let row = settings.beside.as_ref().map_or("", |_| "outputs.0.");
-    let delivered = exit.u64(&format!("{row}delivered"));
-    assert_eq!(delivered, arrived.messages, "{exit}");
-    arrived.judge();
-    if is_whole {
-        arrived.judge_whole(exit);
+    judge_kept(settings, settings.kept, exit, 0, kept, sent, is_whole);
+    if let (Some(Third { kept, .. }), Some(bytes)) = (
+        settings.beside.as_ref().and_then(|it| it.third.as_ref()),
+        third,
+    ) {
+        let has_all = is_whole && exit.sum("outputs.2.dropped") == 0;
+        judge_kept(settings, *kept, exit, 2, bytes, sent, has_all);
     }
     if let (Some(beside), Some(came)) = (&settings.beside, came) {
         judge_rows(beside, exit);
@@ -208,9 +210,44 @@ pub fn judge(settings: &Settings, exit: &Exit, kept: &[u8], came: Option<&Came>,
     }
 }
 
+/// An output's messages are in its file, or have come out of its FIFO, once.
+fn judge_kept(
+    settings: &Settings,
+    kept: Kept,
+    exit: &Exit,
+    output: usize,
+    bytes: &[u8],
+    sent: &Sent,
+    has_all: bool,
+) {
+    let row = match settings.beside {
+        Some(_) => format!("outputs.{output}."),
+        None => String::new(),
+    };
+    let mut arrived = Arrived::new(settings, sent, output);
+    let rest = arrived.take(settings.output, bytes);
+    let is_cut = exit.u64(&format!("{row}dropped.shutdown")) > 0;
+    assert!(
+        rest == 0 || is_cut,
+        "{output}: {rest} bytes of half a message: {exit}"
+    );
+    let (delivered, messages) = (exit.u64(&format!("{row}delivered")), arrived.messages);
+    let is_synced = matches!(kept, Kept::Rotated { fsync: "batch", .. });
+    if is_cut && is_synced {
+        // What was written was not synced yet.
+        assert!(delivered <= messages, "{output}: {messages}: {exit}");
+    } else {
+        assert_eq!(delivered, messages, "{output}: {exit}");
+    }
+    arrived.judge();
+    if has_all {
+        arrived.judge_whole(exit);
+    }
+}
+
 /// What the rows of outputs say, held against what the listeners' say.
 fn judge_rows(beside: &Beside, exit: &Exit) {
-    for (nth, name) in NAMES.into_iter().enumerate() {
+    for (nth, &name) in beside.names().iter().enumerate() {
         let count = |figure: &str| exit.u64(&format!("outputs.{nth}.{figure}"));
         let of_listeners = |figure: &str| -> u64 {
             let from = beside
@@ -221,7 +258,7 @@ fn judge_rows(beside: &Beside, exit: &Exit) {
             from.map(|(_, at)| exit.u64(&format!("listeners.{at}.{figure}")))
                 .sum()
         };
-        let is_required = nth == 0 || beside.is_required;
+        let is_required = beside.is_required(nth);
         let output = &exit.report["outputs"][nth];
         assert_eq!(output["name"], name, "{exit}");
         assert_eq!(output["required"], is_required, "{exit}");
@@ -256,10 +293,14 @@ fn judge_rows(beside: &Beside, exit: &Exit) {
         let at_the_end = count("dropped.shutdown");
         assert!(at_the_end == 0 || exit.code == Some(4), "{name}: {exit}");
     }
-    let [kept, second] = [0, 1].map(|nth| exit.u64(&format!("outputs.{nth}.received")));
-    if beside.routes == [[true; 2]; 2] {
-        assert_eq!(kept, second, "both are handed everything: {exit}");
-    }
+    let of_all = (0..beside.names().len()).filter(|&nth| beside.routes.iter().all(|it| it[nth]));
+    let received: BTreeSet<u64> = of_all
+        .map(|nth| exit.u64(&format!("outputs.{nth}.received")))
+        .collect();
+    assert!(
+        received.len() <= 1,
+        "{received:?} of those that are handed everything: {exit}"
+    );
     if exit.code != Some(4) {
         judge_delivered(beside, exit);
     }
@@ -268,7 +309,10 @@ fn judge_rows(beside: &Beside, exit: &Exit) {
 /// Every required output has accepted or refused what it was handed, so all of that was delivered,
 /// but for what one of them has refused.
 fn judge_delivered(beside: &Beside, exit: &Exit) {
-    for nth in (0..NAMES.len()).filter(|&nth| nth == 0 || beside.is_required) {
+    for (nth, name) in beside.names().iter().enumerate() {
+        if !beside.is_required(nth) {
+            continue;
+        }
         let from = beside
             .routes
             .iter()
@@ -279,7 +323,7 @@ fn judge_delivered(beside: &Beside, exit: &Exit) {
         };
         let of_listeners: u64 = from.map(|(_, at)| settled(format!("listeners.{at}"))).sum();
         let of_row = settled(format!("outputs.{nth}"));
-        assert_eq!(of_row, of_listeners, "{}: {exit}", NAMES[nth]);
+        assert_eq!(of_row, of_listeners, "{name}: {exit}");
     }
 }
 
@@ -305,7 +349,8 @@ fn judge_second(
     );
     arrived.judge();
     let delivered = exit.u64("outputs.1.delivered");
-    if came.was_reset {
+    // At the last deadline a command is killed, whatever is in its pipe.
+    if came.was_reset || (beside.is_command && is_cut) {
         let messages = arrived.messages;
         assert!(messages <= delivered, "{messages} arrived: {exit}");
         return;
