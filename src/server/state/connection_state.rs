@@ -116,6 +116,10 @@ const TOLD: u8 = 2;
 /// Bytes that came too late were refused.
 const REFUSED: u8 = 4;
 
+/// The most that a sender's kernel holds of what it was given and has not sent, unless somebody has
+/// set more (tcp(7), `tcp_wmem`).
+const MAX_UNSENT: u64 = 4 << 20;
+
 /// One cache line of atomics. Only the handler writes the first nine, only other threads write the
 /// rest. A counter with one writer needs no read-modify-write, so publishing a read costs a handler
 /// a few plain stores.
@@ -197,6 +201,11 @@ pub(crate) struct ConnectionState {
     opening: AtomicU8,
     /// What a drain may tell the peer, and has.
     leaving: AtomicU8,
+    /// When the peer was told that the server leaves, or was last held up after that, in
+    /// milliseconds since the server's start.
+    held_up_ms: AtomicU64,
+    /// Up to this count of bytes it is read on from a peer that was told: it had sent no more then.
+    last_byte: AtomicU64,
     /// The handler allows coalescing to delay its reads.
     may_be_delayed: AtomicBool,
     /// The reads at the watchdog's last tick.
@@ -222,6 +231,8 @@ impl ConnectionState {
             thread: OnceLock::new(),
             opening: AtomicU8::new(0),
             leaving: AtomicU8::new(0),
+            held_up_ms: AtomicU64::new(0),
+            last_byte: AtomicU64::new(0),
             may_be_delayed: AtomicBool::new(false),
             seen_reads: AtomicU64::new(0),
             wait: Mutex::new(WaitState::None),
@@ -566,14 +577,41 @@ impl ConnectionState {
     /// Ends the sending direction, where nothing is ever sent: the peer sees an end of the stream,
     /// and may end its own. Reading goes on as before, until [`drain`](ConnectionState::drain).
     /// Returns whether the peer was told.
-    pub(crate) fn take_leave(&self) -> bool {
+    pub(crate) fn take_leave(&self, now: Duration) -> bool {
         let is_one_way = self.leaving.load(Ordering::Acquire) & ONE_WAY != 0;
         if !is_one_way || self.is_opening() || self.poll_peer_gone() {
             return false;
         }
+        self.held_up_ms.store(in_ms(now), Ordering::Relaxed);
+        let read = self.published.bytes.load(Ordering::Relaxed);
+        let last_byte = read + self.unread_bytes() + MAX_UNSENT;
+        self.last_byte.store(last_byte, Ordering::Relaxed);
         self.close_session();
         self.leaving.fetch_or(TOLD, Ordering::AcqRel);
         self.socket.shutdown(Shutdown::Write).is_ok()
+    }
+
+    /// Whether a peer that was told that the server leaves is read on from: for a moment, which
+    /// begins anew while its handler waits for the buffer. What such a peer had sent before, and
+    /// the end of its stream, wait in its own kernel for space in the window: [`MAX_UNSENT`] at
+    /// most, so nobody goes on for ever.
+    pub(crate) fn is_read_on(&self, now: Duration, moment: Duration) -> bool {
+        if !self.has_taken_leave() || self.is_draining() {
+            return false;
+        }
+        let now_ms = in_ms(now);
+        if self.sample().activity == Activity::Sending {
+            self.held_up_ms.store(now_ms, Ordering::Relaxed);
+        }
+        let since_ms = now_ms.saturating_sub(self.held_up_ms.load(Ordering::Relaxed));
+        let is_in_moment = u128::from(since_ms) < moment.as_millis();
+        let read = self.published.bytes.load(Ordering::Relaxed);
+        let is_left = read < self.last_byte.load(Ordering::Relaxed);
+        if is_in_moment && !is_left && self.unread_bytes() > 0 {
+            // It goes on, and the kernel says nothing of what waits for space in the window.
+            self.set_refused();
+        }
+        is_in_moment && is_left
     }
 
     /// Whether the peer was told that the server leaves.
@@ -629,6 +667,10 @@ impl SendNow for ConnectionState {
 /// Bytes in the kernel's receive queue (FIONREAD, tcp(7)); 0 if the kernel does not tell.
 pub(crate) fn unread_bytes(socket: &Socket) -> u64 {
     rustix::io::ioctl_fionread(socket).unwrap_or(0)
+}
+
+fn in_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Adds to a counter that has only one writer.

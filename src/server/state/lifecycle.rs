@@ -13,15 +13,16 @@ use crate::server::error::ServerError;
 /// them may take the time of the others. At most the handlers' share of the drain.
 const OPENINGS: Duration = Duration::from_secs(5);
 
-/// For how long a drain reads on from peers that it has told that the server leaves: one that looks
-/// before it writes ends its stream then, and nothing that it has sent is lost. At most an eighth
-/// of the drain, since whoever never ends is waited for this long.
+/// For how long a drain reads on from a peer that it has told that the server leaves, since it was
+/// told or last held up: one that looks before it writes ends its stream then, and nothing that it
+/// has sent is lost. At most an eighth of the drain, since whoever never ends is waited for this
+/// long.
 const LEAVE: Duration = Duration::from_millis(250);
 
 #[derive(Clone, Copy, Debug)]
 struct Drain {
-    /// Until then it is read on from peers that were told that the server leaves.
-    leave: Deadline,
+    /// For so long it is read on from peers that were told that the server leaves.
+    leave: Duration,
     /// Then nobody is waited for who is opening a connection and has sent nothing.
     silent: Deadline,
     /// Then nobody is waited for who is opening a connection: what has come is all.
@@ -55,7 +56,7 @@ pub(crate) struct Lifecycle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DrainStep {
     None,
-    EndLeave,
+    EndLeaves,
     DisconnectHandlers,
     CloseReceiver,
 }
@@ -88,7 +89,7 @@ impl Lifecycle {
         let handlers = within / 4 * 3;
         let openings = handlers.min(OPENINGS);
         let next = Drain {
-            leave: Deadline::after(LEAVE.min(within / 8)),
+            leave: LEAVE.min(within / 8),
             silent: Deadline::after(openings / 4),
             openings: Deadline::after(openings),
             handlers: Deadline::after(handlers),
@@ -99,7 +100,7 @@ impl Lifecycle {
         inner.drain = Some(match inner.drain {
             None => next,
             Some(set) => Drain {
-                leave: set.leave.sooner(next.leave),
+                leave: set.leave.min(next.leave),
                 silent: set.silent.sooner(next.silent),
                 openings: set.openings.sooner(next.openings),
                 handlers: set.handlers.sooner(next.handlers),
@@ -132,14 +133,17 @@ impl Lifecycle {
         }
     }
 
-    /// Peers were told that the server leaves: [`DrainStep::EndLeave`] is due in a moment.
-    pub(crate) fn begin_leave(&self) {
+    /// Peers were told that the server leaves: [`DrainStep::EndLeaves`] is due with each tick.
+    pub(crate) fn begin_leaves(&self) {
         self.inner.lock().is_taking_leave = true;
     }
 
-    /// Returns whether peers were read on from.
-    pub(crate) fn end_leave(&self) -> bool {
-        std::mem::take(&mut self.inner.lock().is_taking_leave)
+    /// Nobody is read on from, until [`begin_leaves`](Lifecycle::begin_leaves) is called again.
+    /// Returns how long each peer that was told is read on from; `None` where none was.
+    pub(crate) fn end_leaves(&self) -> Option<Duration> {
+        let inner = &mut *self.inner.lock();
+        let was_taken = std::mem::take(&mut inner.is_taking_leave);
+        inner.drain.filter(|_| was_taken).map(|drain| drain.leave)
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -166,7 +170,7 @@ impl Lifecycle {
         match inner.drain {
             Some(drain) if drain.consumer.has_passed() => DrainStep::CloseReceiver,
             Some(drain) if drain.handlers.has_passed() || is_idle => DrainStep::DisconnectHandlers,
-            Some(drain) if inner.is_taking_leave && drain.leave.has_passed() => DrainStep::EndLeave,
+            Some(_) if inner.is_taking_leave => DrainStep::EndLeaves,
             _ => DrainStep::None,
         }
     }

@@ -169,23 +169,32 @@ impl Shared {
                 }
                 // Told before it is read from no more: in between, a peer that looks before it
                 // writes ends its stream, and what is on its way still arrives.
-                if may_leave && state.take_leave() {
-                    self.lifecycle.begin_leave();
+                if may_leave && state.take_leave(self.now()) {
+                    self.lifecycle.begin_leaves();
                 } else {
                     state.drain();
                 }
             });
-        } else if self.lifecycle.error().is_some() {
-            self.end_leave();
+        } else if self.lifecycle.error().is_some() && self.lifecycle.end_leaves().is_some() {
+            self.table.for_each(|state| state.drain());
         }
         self.admission.close();
     }
 
-    /// Peers that were told that the server leaves have had a moment to end their streams.
-    pub(crate) fn end_leave(&self) {
-        if self.lifecycle.end_leave() {
-            self.table.for_each(|state| state.drain());
-        }
+    /// Ends the reading from peers that were told that the server leaves, and have had their moment
+    /// to end their streams. Called with each tick while there are such peers.
+    pub(crate) fn end_leaves(&self) {
+        let Some(moment) = self.lifecycle.end_leaves() else {
+            return;
+        };
+        let now = self.now();
+        self.table.for_each(|state| {
+            if state.is_read_on(now, moment) {
+                self.lifecycle.begin_leaves();
+            } else {
+                state.drain();
+            }
+        });
     }
 
     /// The handlers' share of the drain is over: nobody is admitted any more, sends are refused,

@@ -184,7 +184,7 @@ impl Watchdog {
             .due_step(|| self.shared.table.has_no_connections())
         {
             DrainStep::None => {}
-            DrainStep::EndLeave => self.shared.end_leave(),
+            DrainStep::EndLeaves => self.shared.end_leaves(),
             DrainStep::DisconnectHandlers => self.shared.disconnect_handlers(),
             DrainStep::CloseReceiver => self.shared.time_out_consumer(),
         }
