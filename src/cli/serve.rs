@@ -380,10 +380,7 @@ fn not_started(error: &StartError, settings: &Settings) -> UsageError {
 }
 
 fn failed(what: &str) -> UsageError {
-    UsageError {
-        line: format!("drainline: {what}"),
-        code: 1,
-    }
+    UsageError::new(1, what)
 }
 
 fn start_log(level: Option<LevelFilter>, stderr: &Arc<Stderr>) {

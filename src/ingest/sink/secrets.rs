@@ -19,6 +19,8 @@ const HIDDEN: &str = "***";
 const MAX_STEPS: usize = 8;
 /// The longest escape, with the backslashes of another before it.
 const MAX_ESCAPE: usize = 16;
+/// The longest name of a character that is looked for, with its end.
+const MAX_NAME: usize = 20;
 /// What is not ASCII.
 const OTHER: u8 = 0x80;
 
@@ -189,32 +191,69 @@ fn undo(letters: &[Letter]) -> Option<Vec<Letter>> {
 /// The escape that a text begins with, if it does: what it stands for, and its length.
 fn escape(text: &[u8]) -> Option<(u8, usize)> {
     match text {
+        // Of JavaScript's `escape`.
+        [b'%', b'u' | b'U', rest @ ..] => Some((number(rest.get(..4)?, 16)?, 6)),
         [b'%', rest @ ..] => Some((number(rest.get(..2)?, 16)?, 3)),
         [b'&', b'#', b'x' | b'X', rest @ ..] => {
-            let digits = rest.iter().take(8).position(|byte| *byte == b';')?;
+            let digits = rest
+                .iter()
+                .take(MAX_ESCAPE)
+                .position(|byte| *byte == b';')?;
             Some((number(&rest[..digits], 16)?, digits + 4))
         }
         [b'&', b'#', rest @ ..] => {
-            let digits = rest.iter().take(8).position(|byte| *byte == b';')?;
+            let digits = rest
+                .iter()
+                .take(MAX_ESCAPE)
+                .position(|byte| *byte == b';')?;
             Some((number(&rest[..digits], 10)?, digits + 3))
         }
         [b'&', rest @ ..] => {
-            let length = rest.iter().take(12).position(|byte| *byte == b';')?;
+            let length = rest.iter().take(MAX_NAME).position(|byte| *byte == b';')?;
             let name = &rest[..length];
             let is_name = !name.is_empty() && name.iter().all(u8::is_ascii_alphanumeric);
-            let byte = match name {
-                b"amp" => b'&',
-                b"lt" => b'<',
-                b"gt" => b'>',
-                b"quot" => b'"',
-                b"apos" => b'\'',
-                b"nbsp" => b' ',
-                _ => OTHER,
-            };
-            is_name.then_some((byte, length + 2))
+            is_name.then_some((named(name), length + 2))
         }
         [b'\\', rest @ ..] => of_backslash(rest).map(|(byte, length)| (byte, length + 1)),
         _ => None,
+    }
+}
+
+/// The character that a page names so: all of ASCII that have names in HTML.
+fn named(name: &[u8]) -> u8 {
+    match name.to_ascii_lowercase().as_slice() {
+        b"amp" => b'&',
+        b"lt" => b'<',
+        b"gt" => b'>',
+        b"quot" => b'"',
+        b"apos" => b'\'',
+        b"nbsp" | b"tab" | b"newline" => b' ',
+        b"excl" => b'!',
+        b"num" => b'#',
+        b"dollar" => b'$',
+        b"percnt" => b'%',
+        b"lpar" => b'(',
+        b"rpar" => b')',
+        b"ast" | b"midast" => b'*',
+        b"plus" => b'+',
+        b"comma" => b',',
+        b"period" => b'.',
+        b"sol" => b'/',
+        b"colon" => b':',
+        b"semi" => b';',
+        b"equals" => b'=',
+        b"quest" => b'?',
+        b"commat" => b'@',
+        b"lsqb" | b"lbrack" => b'[',
+        b"bsol" => b'\\',
+        b"rsqb" | b"rbrack" => b']',
+        b"hat" => b'^',
+        b"lowbar" | b"underbar" => b'_',
+        b"grave" | b"diacriticalgrave" => b'`',
+        b"lcub" | b"lbrace" => b'{',
+        b"verbar" | b"vert" | b"verticalline" => b'|',
+        b"rcub" | b"rbrace" => b'}',
+        _ => OTHER,
     }
 }
 
@@ -289,6 +328,15 @@ mod tests {
             page.clone(),
             page.replace('\u{fc}', "&uuml;"),
             page.replace('\u{fc}', "&#252;"),
+            page.replace('/', "&sol;")
+                .replace('+', "&plus;")
+                .replace('!', "&excl;"),
+            page.replace('/', "&#0000000047;")
+                .replace('+', "&#x000000002B;"),
+            SECRET
+                .replace('%', "%25")
+                .replace('\u{fc}', "%u00FC")
+                .replace('/', "%u002f"),
             in_json(&page),
             // Latin-1, read as UTF-8, and UTF-8, read as Latin-1.
             SECRET.replace('\u{fc}', "\u{fffd}"),

@@ -152,18 +152,17 @@ impl HttpOptions {
         secrets
     }
 
-    /// What an answer may repeat of the headers that the user gave: values, and what stands behind
-    /// a scheme, as in `Bearer TOKEN`.
+    /// What an answer may repeat of the headers that the user gave: values and parts of them, as of
+    /// `Bearer TOKEN` and of `session=VALUE; other=VALUE`.
     fn secrets_of_headers(&self) -> Vec<String> {
         let mut secrets = Vec::new();
         for (_, value) in &self.headers {
-            let last = value.rsplit(' ').next();
-            secrets.extend(
-                [Some(value.as_str()), last]
-                    .into_iter()
-                    .flatten()
-                    .map(str::to_owned),
-            );
+            secrets.push(value.clone());
+            for part in value.split([' ', ';', ',']) {
+                secrets.push(part.to_owned());
+                secrets.extend(part.split_once('=').map(|(_, value)| value.to_owned()));
+                secrets.extend(part.split_once(':').map(|(_, secret)| secret.to_owned()));
+            }
         }
         secrets.retain(|secret| secret.len() >= MIN_SECRET);
         secrets
@@ -187,6 +186,9 @@ impl HttpOptions {
             }
             (None, Some(token)) => {
                 secrets.push(token.clone());
+                // `ID:KEY`.
+                let key = token.split_once(':').map(|(_, key)| key);
+                secrets.extend(key.filter(|key| key.len() >= MIN_SECRET).map(str::to_owned));
                 let own = self.dialect.token_scheme();
                 let scheme = self.token_scheme.as_deref().unwrap_or(own);
                 format!("{scheme} {token}")

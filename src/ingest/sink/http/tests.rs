@@ -856,3 +856,21 @@ fn an_answer_that_is_compressed_is_read_or_counts_for_nothing() {
         Verdict::Again(_)
     ));
 }
+
+#[test]
+fn parts_of_headers_and_of_a_token_are_secrets() {
+    let options = Http::to("http://host/")
+        .token("my-id:the-key")
+        .header("Cookie", "session=chocolate; other=vanilla")
+        .header("X-Login", "Bearer strawberry");
+    let secrets = options.target().unwrap().secrets;
+    for part in [
+        "my-id:the-key",
+        "the-key",
+        "chocolate",
+        "vanilla",
+        "strawberry",
+    ] {
+        assert_eq!(secrets.hide(&format!("no {part}!")), "no ***!");
+    }
+}
