@@ -335,7 +335,7 @@ impl IngestBuilder {
         let (promises, warnings) = (self.promises(), self.tear_warnings());
         let (memory, needs) = (self.memory(), self.output_needs());
         let consumer = self.consumer(&shared, &config);
-        let builder = self.server.config(config).buffer_memory(memory);
+        let builder = self.server.one_way().config(config).buffer_memory(memory);
         let handler = handler::new(Arc::clone(&shared));
         let server = builder.output_needs(needs).start(handler, consumer)?;
         for promise in promises {

@@ -28,7 +28,6 @@ fn run(
     sender: &Sender<Batch>,
     shared: &Shared,
 ) -> Result<(), BoxError> {
-    connection.set_one_way();
     let mut reader = Reader::of(connection, shared);
     loop {
         let max_messages = connection.hold_to_rate();

@@ -45,6 +45,7 @@ pub struct Builder<T> {
     listeners: Vec<(Listener, Option<Handler<T>>)>,
     spawner: Option<Spawner>,
     requirements: Requirements,
+    is_one_way: bool,
     of: PhantomData<T>,
 }
 
@@ -56,6 +57,7 @@ impl Server {
             listeners: Vec::new(),
             spawner: None,
             requirements: Requirements::default(),
+            is_one_way: false,
             of: PhantomData,
         }
     }
@@ -165,6 +167,13 @@ impl<T: Weigh + Send + 'static> Builder<T> {
     /// hold.
     pub(crate) fn buffer_memory(mut self, memory: BufferMemory) -> Self {
         self.requirements.memory = memory;
+        self
+    }
+
+    /// The handlers never reply, and nobody else writes to the peers: a drain may end the sending
+    /// direction at once, and read on until the peers have ended their streams.
+    pub(crate) fn one_way(mut self) -> Self {
+        self.is_one_way = true;
         self
     }
 
@@ -311,7 +320,7 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         limits::descriptor_table::grow(fitted.limits.descriptors);
         let (channel, queued) = channel::bounded::<Box<Envelope<T>>>(config.buffer_messages);
         let parts = Parts::new(
-            bound.states(&config),
+            bound.states(&config, self.is_one_way),
             bound.wakers(),
             config,
             fitted.limits,

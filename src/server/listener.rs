@@ -485,11 +485,12 @@ impl BoundListeners {
     }
 
     /// The state of each, by index.
-    pub(super) fn states(&self, config: &Config) -> Vec<ListenerState> {
+    pub(super) fn states(&self, config: &Config, is_one_way: bool) -> Vec<ListenerState> {
         let listeners = self.listeners.iter().zip(&self.settings);
         listeners
             .map(|((listener, _), own)| {
-                ListenerState::new(listener.name.clone(), listener.address.clone(), own, config)
+                let (name, address) = (listener.name.clone(), listener.address.clone());
+                ListenerState::new(name, address, own, config, is_one_way)
             })
             .collect()
     }

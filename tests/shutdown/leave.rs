@@ -174,6 +174,62 @@ fn all_that_was_sent_before_a_drain_arrives_through_a_buffer_that_is_full() {
     assert!(!report.is_lossy() && !report.timed_out);
 }
 
+/// Whoever waits for a permit is let in by the drain, and its kernel holds what ours has no space
+/// for.
+#[test]
+fn all_that_clients_in_the_queue_had_sent_before_a_drain_arrives() {
+    const LINES: u64 = 20_000;
+    let (open, gate) = channel();
+    let mut config = small::config();
+    config.buffer_messages = 4;
+    config.max_connections = Some(1);
+    let server = small::ingest()
+        .config(config)
+        .listen(anywhere())
+        .start(Gated(gate))
+        .unwrap();
+    for _ in 0..4 {
+        let mut client = client::connect(server.local_addrs()[0]);
+        let lines = b"all of it arrives\n".repeat(LINES as usize);
+        client.write_all(&lines).unwrap();
+    }
+    wait_until("a sender in line", DEADLINE, || {
+        server.stats().senders_waiting == 1
+    });
+    server.drain(LONG);
+    drop(open);
+    let report = drained(server);
+    assert_both_close(&report);
+    assert_eq!(report.stats.delivered, LINES * 4, "{report:?}");
+    assert_eq!(report.stats.ended.get(EndReason::Eof), 4);
+    assert!(!report.is_lossy() && !report.timed_out);
+}
+
+#[test]
+fn all_that_was_sent_before_a_drain_arrives_whatever_a_rate_limit_holds_back() {
+    const LINES: u64 = 20_000;
+    let mut config = small::config();
+    config.rate_limit = Some(1000);
+    let server = small::ingest()
+        .config(config)
+        .listen(anywhere())
+        .start(Null)
+        .unwrap();
+    let mut client = client::connect(server.local_addrs()[0]);
+    client
+        .write_all(&b"all of it arrives\n".repeat(LINES as usize))
+        .unwrap();
+    drop(client);
+    wait_until("a first second's worth", DEADLINE, || {
+        server.stats().delivered > 0
+    });
+    let report = drained(server);
+    assert_both_close(&report);
+    assert_eq!(report.stats.delivered, LINES, "{report:?}");
+    assert_eq!(report.stats.ended.get(EndReason::Eof), 1);
+    assert!(!report.is_lossy() && !report.timed_out);
+}
+
 #[test]
 fn whoever_does_not_listen_holds_up_no_drain() {
     holds_up_no_drain(Null);

@@ -160,12 +160,6 @@ impl Connection {
         self.shared.config.handler_bytes
     }
 
-    /// The handler never replies, and nobody else writes to the peer: a drain may end the sending
-    /// direction at once, and read on for a moment until the peer has ended its stream.
-    pub(crate) fn set_one_way(&self) {
-        self.state.set_one_way();
-    }
-
     /// Whether the peer was told that the server leaves, before it ended its stream.
     pub(crate) fn has_taken_leave(&self) -> bool {
         self.state.has_taken_leave()
@@ -390,14 +384,19 @@ impl Connection {
             };
             let wait = rate.charge(self.rated_messages());
             if wait.is_zero() {
-                return self.is_draining();
+                return self.is_leaving();
             }
             if rate.is_first_wait() {
                 self.log_rate_limit();
             }
             wait
         };
-        self.pause(Deadline::after(wait)) || self.is_draining()
+        self.pause(Deadline::after(wait)) || self.is_leaving()
+    }
+
+    /// Whether a drain has begun that the peer may know of: no rate limit holds it up any more.
+    fn is_leaving(&self) -> bool {
+        self.is_draining() || self.state.has_taken_leave()
     }
 
     /// Blocks until it is the handler's turn to write.
@@ -438,7 +437,7 @@ impl Connection {
     fn pause(&self, until: Deadline) -> bool {
         self.state.enter(Activity::Pausing);
         let mut is_over = false;
-        while !is_over && !self.is_draining() {
+        while !is_over && !self.is_leaving() {
             match until.remaining(MAX_PARK) {
                 Some(left) => is_over = self.state.poll_peer_gone_within(left),
                 None => break,

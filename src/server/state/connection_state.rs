@@ -201,9 +201,8 @@ pub(crate) struct ConnectionState {
     opening: AtomicU8,
     /// What a drain may tell the peer, and has.
     leaving: AtomicU8,
-    /// When the peer was told that the server leaves, or was last held up after that, in
-    /// milliseconds since the server's start.
-    held_up_ms: AtomicU64,
+    /// Ticks since the peer was told that the server leaves, or was last held up after that.
+    leave_ticks: AtomicU32,
     /// Up to this count of bytes it is read on from a peer that was told: it had sent no more then.
     last_byte: AtomicU64,
     /// The handler allows coalescing to delay its reads.
@@ -231,7 +230,7 @@ impl ConnectionState {
             thread: OnceLock::new(),
             opening: AtomicU8::new(0),
             leaving: AtomicU8::new(0),
-            held_up_ms: AtomicU64::new(0),
+            leave_ticks: AtomicU32::new(0),
             last_byte: AtomicU64::new(0),
             may_be_delayed: AtomicBool::new(false),
             seen_reads: AtomicU64::new(0),
@@ -577,12 +576,11 @@ impl ConnectionState {
     /// Ends the sending direction, where nothing is ever sent: the peer sees an end of the stream,
     /// and may end its own. Reading goes on as before, until [`drain`](ConnectionState::drain).
     /// Returns whether the peer was told.
-    pub(crate) fn take_leave(&self, now: Duration) -> bool {
+    pub(crate) fn take_leave(&self) -> bool {
         let is_one_way = self.leaving.load(Ordering::Acquire) & ONE_WAY != 0;
         if !is_one_way || self.is_opening() || self.poll_peer_gone() {
             return false;
         }
-        self.held_up_ms.store(in_ms(now), Ordering::Relaxed);
         let read = self.published.bytes.load(Ordering::Relaxed);
         let last_byte = read + self.unread_bytes() + MAX_UNSENT;
         self.last_byte.store(last_byte, Ordering::Relaxed);
@@ -591,20 +589,30 @@ impl ConnectionState {
         self.socket.shutdown(Shutdown::Write).is_ok()
     }
 
+    /// As [`drain`](ConnectionState::drain), for a peer that a drain let in: where nothing is ever
+    /// sent and so much has come that its own kernel may hold more, it is told as the others were.
+    pub(crate) fn drain_late(&self) {
+        let buffer = self.socket.recv_buffer_size().unwrap_or_default() as u64;
+        if !(self.unread_bytes() >= buffer / 4 && self.take_leave()) {
+            self.drain();
+        }
+    }
+
     /// Whether a peer that was told that the server leaves is read on from: for a moment, which
-    /// begins anew while its handler waits for the buffer. What such a peer had sent before, and
-    /// the end of its stream, wait in its own kernel for space in the window: [`MAX_UNSENT`] at
-    /// most, so nobody goes on for ever.
-    pub(crate) fn is_read_on(&self, now: Duration, moment: Duration) -> bool {
+    /// begins anew while its handler waits for the buffer, or has not noticed yet that no rate limit
+    /// holds it back any more. What such a peer had sent before, and the end of its stream, wait in
+    /// its own kernel for space in the window: [`MAX_UNSENT`] at most, so nobody goes on for ever.
+    /// For the watchdog alone, once a tick.
+    pub(crate) fn is_read_on(&self, moment: Duration) -> bool {
         if !self.has_taken_leave() || self.is_draining() {
             return false;
         }
-        let now_ms = in_ms(now);
-        if self.sample().activity == Activity::Sending {
-            self.held_up_ms.store(now_ms, Ordering::Relaxed);
-        }
-        let since_ms = now_ms.saturating_sub(self.held_up_ms.load(Ordering::Relaxed));
-        let is_in_moment = u128::from(since_ms) < moment.as_millis();
+        let ticks = match self.sample().activity {
+            Activity::Sending | Activity::Pausing => 0,
+            _ => self.leave_ticks.load(Ordering::Relaxed) + 1,
+        };
+        self.leave_ticks.store(ticks, Ordering::Relaxed);
+        let is_in_moment = TICK * ticks < moment;
         let read = self.published.bytes.load(Ordering::Relaxed);
         let is_left = read < self.last_byte.load(Ordering::Relaxed);
         if is_in_moment && !is_left && self.unread_bytes() > 0 {
@@ -667,10 +675,6 @@ impl SendNow for ConnectionState {
 /// Bytes in the kernel's receive queue (FIONREAD, tcp(7)); 0 if the kernel does not tell.
 pub(crate) fn unread_bytes(socket: &Socket) -> u64 {
     rustix::io::ioctl_fionread(socket).unwrap_or(0)
-}
-
-fn in_ms(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Adds to a counter that has only one writer.

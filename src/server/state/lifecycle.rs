@@ -36,8 +36,6 @@ struct Drain {
 #[derive(Debug)]
 struct Inner {
     drain: Option<Drain>,
-    /// Peers were told that the server leaves, and are read on from.
-    is_taking_leave: bool,
     acceptors: usize,
     consumer: bool,
     error: Option<ServerError>,
@@ -56,6 +54,7 @@ pub(crate) struct Lifecycle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DrainStep {
     None,
+    /// With each tick, as long as handlers have time.
     EndLeaves,
     DisconnectHandlers,
     CloseReceiver,
@@ -72,7 +71,6 @@ impl Lifecycle {
         Lifecycle {
             inner: Mutex::new(Inner {
                 drain: None,
-                is_taking_leave: false,
                 acceptors,
                 consumer: true,
                 error: None,
@@ -133,17 +131,10 @@ impl Lifecycle {
         }
     }
 
-    /// Peers were told that the server leaves: [`DrainStep::EndLeaves`] is due with each tick.
-    pub(crate) fn begin_leaves(&self) {
-        self.inner.lock().is_taking_leave = true;
-    }
-
-    /// Nobody is read on from, until [`begin_leaves`](Lifecycle::begin_leaves) is called again.
-    /// Returns how long each peer that was told is read on from; `None` where none was.
-    pub(crate) fn end_leaves(&self) -> Option<Duration> {
-        let inner = &mut *self.inner.lock();
-        let was_taken = std::mem::take(&mut inner.is_taking_leave);
-        inner.drain.filter(|_| was_taken).map(|drain| drain.leave)
+    /// For how long a drain reads on from a peer that was told that the server leaves.
+    pub(crate) fn leave(&self) -> Duration {
+        let drain = self.inner.lock().drain;
+        drain.map_or(LEAVE, |drain| drain.leave)
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -170,8 +161,8 @@ impl Lifecycle {
         match inner.drain {
             Some(drain) if drain.consumer.has_passed() => DrainStep::CloseReceiver,
             Some(drain) if drain.handlers.has_passed() || is_idle => DrainStep::DisconnectHandlers,
-            Some(_) if inner.is_taking_leave => DrainStep::EndLeaves,
-            _ => DrainStep::None,
+            Some(_) => DrainStep::EndLeaves,
+            None => DrainStep::None,
         }
     }
 

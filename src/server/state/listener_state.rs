@@ -22,6 +22,8 @@ pub(crate) struct ListenerState {
     pub(crate) tls: Option<Tls>,
     /// Something comes before the bytes of its peers.
     pub(crate) has_opening: bool,
+    /// Nothing is ever written to its peers.
+    pub(crate) is_one_way: bool,
 }
 
 impl ListenerState {
@@ -30,6 +32,7 @@ impl ListenerState {
         address: Address,
         own: &ListenerSettings,
         common: &Config,
+        is_one_way: bool,
     ) -> Self {
         let settings = own.over(common);
         let peers = PeerLists {
@@ -54,6 +57,7 @@ impl ListenerState {
                 warn_after: settings.warn_after,
             },
             has_opening: peers.expects_proxy() || own.tls.is_some(),
+            is_one_way,
             peers,
             tls: own.tls.clone(),
         }

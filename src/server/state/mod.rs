@@ -169,29 +169,22 @@ impl Shared {
                 }
                 // Told before it is read from no more: in between, a peer that looks before it
                 // writes ends its stream, and what is on its way still arrives.
-                if may_leave && state.take_leave(self.now()) {
-                    self.lifecycle.begin_leaves();
-                } else {
+                if !(may_leave && state.take_leave()) {
                     state.drain();
                 }
             });
-        } else if self.lifecycle.error().is_some() && self.lifecycle.end_leaves().is_some() {
+        } else if self.lifecycle.error().is_some() {
             self.table.for_each(|state| state.drain());
         }
         self.admission.close();
     }
 
     /// Ends the reading from peers that were told that the server leaves, and have had their moment
-    /// to end their streams. Called with each tick while there are such peers.
+    /// to end their streams. Called with each tick of a drain.
     pub(crate) fn end_leaves(&self) {
-        let Some(moment) = self.lifecycle.end_leaves() else {
-            return;
-        };
-        let now = self.now();
+        let moment = self.lifecycle.leave();
         self.table.for_each(|state| {
-            if state.is_read_on(now, moment) {
-                self.lifecycle.begin_leaves();
-            } else {
+            if !state.is_read_on(moment) {
                 state.drain();
             }
         });

@@ -331,6 +331,7 @@ impl Acceptor {
             listener_permit: slot.listener,
             handler: Arc::clone(&self.handler),
             has_opening: listener.has_opening,
+            is_one_way: listener.is_one_way,
         };
         match slot.thread {
             SlotThread::New(permit) => {

@@ -146,7 +146,7 @@ impl Connection {
             self.state.poll_peer_gone_within(wait);
         }
         if self.state.end_opening() {
-            self.state.drain();
+            self.state.drain_late();
             // Now, and not when the handler first reads.
             self.may_read(0);
         }

@@ -34,6 +34,8 @@ pub(crate) struct Client {
     pub(crate) handler: Arc<dyn Serve>,
     /// Something comes before the peer's own bytes.
     pub(crate) has_opening: bool,
+    /// Nothing is ever written to the peer.
+    pub(crate) is_one_way: bool,
 }
 
 /// A client that was rejected after it had entered the table. Dropped without the table's lock:
@@ -228,15 +230,19 @@ impl Inner {
             listener_permit,
             handler,
             has_opening,
+            is_one_way,
         } = client;
         self.last_id += 1;
         self.rows[listener.index()].starting += 1;
         let connection = Arc::new(ConnectionState::new(self.last_id, peer, socket, listener));
+        if is_one_way {
+            connection.set_one_way();
+        }
         if has_opening {
             connection.begin_opening();
         }
         if self.is_draining {
-            connection.drain();
+            connection.drain_late();
         }
         let entry = Entry {
             state: Arc::clone(&connection),
