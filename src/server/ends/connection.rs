@@ -452,7 +452,7 @@ impl Connection {
     /// the thread.
     fn delay(&self, until: Deadline) {
         self.state.enter(Activity::Delayed);
-        while !self.is_draining() && self.state.read_delay().is_some() {
+        while !self.is_leaving() && self.state.read_delay().is_some() {
             match until.remaining(MAX_PARK) {
                 Some(left) => std::thread::park_timeout(left),
                 None => break,

@@ -201,8 +201,12 @@ pub(crate) struct ConnectionState {
     opening: AtomicU8,
     /// What a drain may tell the peer, and has.
     leaving: AtomicU8,
-    /// Ticks since the peer was told that the server leaves, or was last held up after that.
+    /// Ticks since the peer was told that the server leaves.
     leave_ticks: AtomicU32,
+    /// Ticks since then, or since it was last held up.
+    flowing_ticks: AtomicU32,
+    /// The bytes that were read at the last of these ticks.
+    leave_read: AtomicU64,
     /// Up to this count of bytes it is read on from a peer that was told: it had sent no more then.
     last_byte: AtomicU64,
     /// The handler allows coalescing to delay its reads.
@@ -231,6 +235,8 @@ impl ConnectionState {
             opening: AtomicU8::new(0),
             leaving: AtomicU8::new(0),
             leave_ticks: AtomicU32::new(0),
+            flowing_ticks: AtomicU32::new(0),
+            leave_read: AtomicU64::new(0),
             last_byte: AtomicU64::new(0),
             may_be_delayed: AtomicBool::new(false),
             seen_reads: AtomicU64::new(0),
@@ -598,28 +604,39 @@ impl ConnectionState {
         }
     }
 
-    /// Whether a peer that was told that the server leaves is read on from: for a moment, which
-    /// begins anew while its handler waits for the buffer, or has not noticed yet that no rate limit
-    /// holds it back any more. What such a peer had sent before, and the end of its stream, wait in
-    /// its own kernel for space in the window: [`MAX_UNSENT`] at most, so nobody goes on for ever.
-    /// For the watchdog alone, once a tick.
+    /// Whether a peer that was told that the server leaves is read on from: for a moment, and then
+    /// until it was not held up for such a moment, because its handler waits for the buffer, has
+    /// not noticed yet that no rate limit holds it back any more, or has too much to read. What
+    /// such a peer had sent before, and the end of its stream, wait in its own kernel for space in
+    /// the window. That is [`MAX_UNSENT`] at most, so nobody goes on for ever. For the watchdog
+    /// alone, once a tick.
     pub(crate) fn is_read_on(&self, moment: Duration) -> bool {
         if !self.has_taken_leave() || self.is_draining() {
             return false;
         }
-        let ticks = match self.sample().activity {
-            Activity::Sending | Activity::Pausing => 0,
-            _ => self.leave_ticks.load(Ordering::Relaxed) + 1,
-        };
-        self.leave_ticks.store(ticks, Ordering::Relaxed);
-        let is_in_moment = TICK * ticks < moment;
         let read = self.published.bytes.load(Ordering::Relaxed);
+        // The kernel may count bytes that no read brings (a Unix socket's urgent byte).
+        let has_read = self.leave_read.swap(read, Ordering::Relaxed) != read;
+        let has_more = self.unread_bytes() > 0;
+        let next = |ticks: &AtomicU32| ticks.load(Ordering::Relaxed).saturating_add(1);
+        let since_told = next(&self.leave_ticks);
+        let since_held_up = match self.sample().activity {
+            Activity::Sending | Activity::Pausing => 0,
+            _ if has_read && has_more => 0,
+            _ => next(&self.flowing_ticks),
+        };
+        self.leave_ticks.store(since_told, Ordering::Relaxed);
+        self.flowing_ticks.store(since_held_up, Ordering::Relaxed);
+        let is_in_moment = |ticks: u32| TICK.saturating_mul(ticks) < moment;
+        if is_in_moment(since_told) || !is_in_moment(since_held_up) {
+            return is_in_moment(since_told);
+        }
         let is_left = read < self.last_byte.load(Ordering::Relaxed);
-        if is_in_moment && !is_left && self.unread_bytes() > 0 {
+        if !is_left && has_more {
             // It goes on, and the kernel says nothing of what waits for space in the window.
             self.set_refused();
         }
-        is_in_moment && is_left
+        is_left
     }
 
     /// Whether the peer was told that the server leaves.
