@@ -5,12 +5,12 @@
 //! `flag` says what a row is, `command` reads a command line by its rows, and `document` a file,
 //! which may be `piped`; `units`, `kinds`, `values` and `listen` read one value each, `outputs` has
 //! what a sink may be, `files` checks the paths, `addresses` the addresses, and
-//! `loops` whether an output leads back. `usage` makes any
-//! error one line, with the new names of what was `renamed`; `help` prints the rows. `execution`
-//! starts the program once more where `malloc` or `signal_stacks` has something to change that only
-//! a start can; `start_memory` asks what all that took. Then `serve` starts the server, on sockets
-//! that `systemd` passed, where there are any; `signals` passes on what the system asks, `systemd`
-//! is told, `report` says how the server ended, `stderr` writes that.
+//! `loops` whether an output leads back. `usage` makes any error one line, with the new names of
+//! what was `renamed`, and with what is secret `hidden`; `help` prints the rows. `execution`
+//! starts the program once more where `malloc` or `signal_stacks` has something to change that
+//! only a start can; `start_memory` asks what all that took. Then `serve` starts the server, on
+//! sockets that `systemd` passed, where there are any; `signals` passes on what the system asks,
+//! `systemd` is told, `report` says how the server ended, `stderr` writes that.
 
 mod addresses;
 pub(crate) mod command;
@@ -19,6 +19,7 @@ pub(crate) mod execution;
 pub(crate) mod files;
 pub(crate) mod flag;
 pub(crate) mod help;
+mod hidden;
 pub(crate) mod kinds;
 pub(crate) mod listen;
 mod loops;

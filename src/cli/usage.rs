@@ -5,8 +5,7 @@ use std::fmt;
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::outputs::{HIDDEN, hidden_options};
-use super::renamed;
+use super::{hidden, renamed};
 
 /// A file or an address could not be opened: that may pass.
 #[cfg(feature = "tls")]
@@ -56,7 +55,7 @@ impl UsageError {
     /// `line` in one line, behind the program's name.
     pub(crate) fn new(code: u8, line: &str) -> Self {
         UsageError {
-            line: format!("drainline: {}", without_secrets(&one_line(line))),
+            line: format!("drainline: {}", hidden::in_line(&one_line(line))),
             code,
         }
     }
@@ -192,79 +191,4 @@ fn one_line(text: &str) -> String {
         }
     }
     line
-}
-
-/// The line without the logins of its URLs, and without the values of their options: a URL may
-/// stand where none is expected, and a secret in it. A password without escapes may hold anything,
-/// so a login reaches to the last `@`.
-fn without_secrets(line: &str) -> String {
-    const SIGN: &str = "://";
-    let mut pieces = line.split(SIGN);
-    let mut shown = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
-        shown += SIGN;
-        let piece = match piece.rfind('@') {
-            Some(at) => {
-                shown += HIDDEN;
-                &piece[at..]
-            }
-            None => piece,
-        };
-        let (place, rest) = piece.split_at(piece.find('?').unwrap_or(piece.len()));
-        shown += place;
-        if let Some(rest) = rest.strip_prefix('?') {
-            let (query, rest) = rest.split_at(end_of_url(rest));
-            shown += "?";
-            shown += &hidden_options(query);
-            shown += rest;
-        }
-    }
-    shown
-}
-
-/// Where a URL ends whose options begin the text: at the quote of a value that is told, or where a
-/// word ends.
-fn end_of_url(text: &str) -> usize {
-    // A value in a file that lacks its quotes is told without them.
-    let ends = ["': ", "' for ", "' in ", "'", " for sink: ", ": ", " "];
-    let end = ends.iter().find_map(|end| text.find(end));
-    end.unwrap_or(text.len())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_url_in_the_wrong_place_is_told_without_its_secrets() {
-        let told = |line: &str| UsageError::new(BAD_VALUE, line).line;
-        for (line, expected) in [
-            (
-                "unexpected argument 'http://me:hunter2@host/x': expected flags",
-                "drainline: unexpected argument 'http://***@host/x': expected flags",
-            ),
-            (
-                "invalid value 'redis://:a/b?c@d@h/s' for --listen: or a URL: tcp://ADDRESS",
-                "drainline: invalid value 'redis://***@h/s' for --listen: or a URL: tcp://ADDRESS",
-            ),
-            (
-                "invalid value 'http://h/x?token=it's&hunter2&gzip=true' for --listen: 'x'",
-                "drainline: invalid value 'http://h/x?token=***&***&gzip=***' for --listen: 'x'",
-            ),
-            (
-                "--config http://h/x?token=hunter2: No such file",
-                "drainline: --config http://h/x?token=***: No such file",
-            ),
-            (
-                "a:2:8: invalid value kafka://***@h/t?a=b for sink: expected stdout",
-                "drainline: a:2:8: invalid value kafka://***@h/t?a=*** for sink: expected stdout",
-            ),
-            (
-                "unknown flag --a@b: drainline -h lists the flags",
-                "drainline: unknown flag --a@b: drainline -h lists the flags",
-            ),
-        ] {
-            assert_eq!(told(line), expected);
-        }
-    }
 }

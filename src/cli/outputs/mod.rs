@@ -40,13 +40,12 @@ pub(crate) mod probe;
 use std::ffi::OsStr;
 
 use super::flag::{Flag, Takes};
+use super::hidden;
 use super::kinds::NotAccepted;
 pub(crate) use forward::Forward;
 use option::GROUP;
 pub(crate) use option::Unfit;
 pub(crate) use scheme::{Common, Destination, Entry, Read};
-pub(crate) use secret::HIDDEN;
-pub(crate) use url::{hidden, hidden_options};
 
 /// A scheme of a feature that this program is built without, and what that takes.
 #[allow(unused_macros, reason = "a program may be built with all features")]
@@ -120,7 +119,7 @@ pub(crate) fn read(typed: &OsStr) -> Result<Read, NotAccepted> {
         })
     });
     outcome.map_err(|refused| NotAccepted {
-        part: refused.part.or_else(|| Some(hidden(&text).into())),
+        part: refused.part.or_else(|| Some(hidden::of_url(&text).into())),
         ..refused
     })
 }

@@ -6,12 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::option::{Contradiction, Unfit};
 use crate::cli::files;
+use crate::cli::hidden::HIDDEN;
 #[cfg(test)]
 use crate::cli::kinds::cases;
 use crate::cli::kinds::{Kind, NotAccepted, or, quoted};
-
-/// What is shown in place of a secret.
-pub(crate) const HIDDEN: &str = "***";
 
 /// The rows of a password, as [`secret_rows`](super::secret_rows) names them.
 pub(crate) const PASSWORD: [&str; 3] = ["password", "password-file", "password-env"];

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use super::secret::{HIDDEN, Secret};
+use super::secret::Secret;
 use crate::cli::kinds::NotAccepted;
 
 /// The place of a URL, and what stands behind its first `?`.
@@ -166,47 +166,6 @@ pub(crate) fn host_and_port(text: &str, default: u16) -> Result<(String, u16), N
     }
 }
 
-/// A URL as an error may show it, whatever is wrong with it: without what may be a password, and
-/// without the values of options.
-pub(crate) fn hidden(typed: &str) -> String {
-    const LITERAL: [&str; 3] = ["file:", "exec:", "unix:"];
-    let begin = match typed.find("://") {
-        _ if LITERAL.iter().any(|scheme| typed.starts_with(scheme)) => None,
-        Some(at) => Some(at + 3),
-        // Slashes that were forgotten hide nothing.
-        None => (typed.find(':').filter(|_| typed.contains('@'))).map(|at| at + 1),
-    };
-    let Some(begin) = begin else {
-        return typed.to_owned();
-    };
-    let (scheme, rest) = typed.split_at(begin);
-    let (sign, rest) = match rest.rfind('@') {
-        // A password without escapes may hold anything, a slash or a question mark, too.
-        Some(at) => (HIDDEN, &rest[at..]),
-        None => ("", rest),
-    };
-    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-    // An escaped one begins what some take for a query, with a token in it.
-    let cut = place.to_ascii_lowercase().find("%3f");
-    let (place, tail) = match cut {
-        Some(at) => (&place[..at], format!("%3F{HIDDEN}")),
-        None => (place, String::new()),
-    };
-    let mark = if query.is_empty() { "" } else { "?" };
-    let options = hidden_options(query);
-    format!("{scheme}{sign}{place}{tail}{mark}{options}")
-}
-
-/// The keys of `key=value&key=value`. What has no key may be a token.
-pub(crate) fn hidden_options(query: &str) -> String {
-    let options = query.split('&').map(|option| match option.split_once('=') {
-        Some((key, _)) => format!("{key}={HIDDEN}"),
-        None if option.is_empty() => String::new(),
-        None => HIDDEN.to_owned(),
-    });
-    options.collect::<Vec<_>>().join("&")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,41 +223,6 @@ mod tests {
             "[::1]x", "a b",
         ] {
             assert!(host_and_port(text, 7).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn whatever_is_wrong_with_a_url_its_password_is_not_shown() {
-        for url in [
-            "nosuch://me:hunter2@host/x",
-            "nosuch://:hunter2@host",
-            "nosuch://hunter2@host",
-            "nosuch://me:a/hunter2@host/x?y=z",
-            "nosuch://me:a?hunter2@host/x",
-            "nosuch://me:a@hunter2@host/x",
-            "nosuch://host/x?password=hunter2",
-            "nosuch://host/x?a=b&p%61ssword=hunter2&password=hunter2",
-            "nosuch://me:hun?ter2=hunter2@host",
-            "nosuch://host/x?Token=hunter2",
-            "nosuch://host/x?hunter2",
-            "nosuch://host/x?gzip=true&hunter2",
-            "nosuch://host/x%3fkey=hunter2",
-            "nosuch://host,b/x%3Fkey=hunter2?gzip=true",
-            "nosuch:me:hunter2@host",
-            "nosuch:/me:hunter2@host/x?token=hunter2",
-            "me:hunter2@host",
-        ] {
-            let shown = hidden(url);
-            assert!(!shown.contains("hunter2"), "{shown}");
-            assert!(shown.contains("host") && shown.contains(HIDDEN), "{shown}");
-        }
-        for url in [
-            "file:/a@b?token=c",
-            "exec:curl http://me:a@b",
-            "nosuch://host/x",
-            "stdout?name=a",
-        ] {
-            assert_eq!(hidden(url), url);
         }
     }
 }

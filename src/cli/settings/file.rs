@@ -12,7 +12,8 @@ use super::outputs::{self, OutputSettings};
 use super::words;
 use crate::cli::document::Document;
 use crate::cli::flag::{Flag, Setting};
-use crate::cli::outputs::{HIDDEN, SCHEMES};
+use crate::cli::hidden::HIDDEN;
+use crate::cli::outputs::SCHEMES;
 use crate::cli::usage::{UsageError, nearest};
 
 /// The table of a listener, of which there may be several.

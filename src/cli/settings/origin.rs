@@ -9,8 +9,8 @@ use drainline::{TlsError, TlsErrorKind};
 
 use crate::cli::document::Place;
 use crate::cli::flag::{Flag, Setting};
+use crate::cli::hidden;
 use crate::cli::kinds::NotAccepted;
-use crate::cli::outputs::hidden;
 use crate::cli::usage::{self, UsageError};
 
 /// What sets a value. A later one stands above an earlier one.
@@ -39,7 +39,11 @@ impl Origins {
     /// `words` are the value as it was given: an error that is found later says it so, but for what
     /// may be a password in a URL.
     pub(super) fn set(&mut self, row: &'static str, origin: Origin, words: String) {
-        let words = words.split('\0').map(hidden).collect::<Vec<_>>().join("\0");
+        let words = words
+            .split('\0')
+            .map(hidden::of_url)
+            .collect::<Vec<_>>()
+            .join("\0");
         self.0.insert(row, Given { origin, words });
     }
 

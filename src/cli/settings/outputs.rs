@@ -13,11 +13,12 @@ use super::origin::{Named, Origin, Origins};
 use crate::cli::document::Place;
 use crate::cli::files;
 use crate::cli::flag::{Field, Flag, Setting, Takes, field};
+use crate::cli::hidden::HIDDEN;
 #[cfg(test)]
 use crate::cli::kinds::cases;
 use crate::cli::kinds::{Kind, NotAccepted, TrueOrFalse, choice, or, quoted, size, unset};
 use crate::cli::outputs::option::GROUP;
-use crate::cli::outputs::{self, Common, Destination, Entry, HIDDEN, Read, SCHEMES};
+use crate::cli::outputs::{self, Common, Destination, Entry, Read, SCHEMES};
 use crate::cli::units;
 use crate::cli::usage::{UsageError, nearest};
 use crate::cli::values::{self, Name};

@@ -8,8 +8,8 @@ use toml::de::{DeInteger, DeValue};
 use super::origin::{Named, Origin};
 use crate::cli::document::{Document, Unquoted};
 use crate::cli::flag::{Flag, Setting};
+use crate::cli::hidden::{self, HIDDEN};
 use crate::cli::kinds::InFile;
-use crate::cli::outputs::{HIDDEN, hidden};
 use crate::cli::usage::UsageError;
 
 /// A longer value is told by its type.
@@ -136,7 +136,7 @@ pub(super) fn without_quotes<S: Default>(
     let named = Named::new(row, Some(&origin));
     let value = match setting.is_secret() {
         true => HIDDEN,
-        false => &hidden(unquoted.value),
+        false => &hidden::of_url(unquoted.value),
     };
     Some(match value.len() <= MAX_WRITTEN {
         true => named.invalid_as_written(value, value, &expected),

@@ -12,8 +12,7 @@ use ureq::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use super::Http;
 use super::aside::Aside;
 use super::options::HttpOptions;
-use super::target::Target;
-use super::wire::Trust;
+use super::target::{Target, Trust};
 use crate::ingest::sink::secrets::{MIN_SECRET, Secrets};
 
 /// Headers that are made of what is sent.

@@ -1,12 +1,14 @@
 //! What all requests have in common.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use ureq::http::{HeaderMap, Uri};
 
 use super::dialect::Dialect;
-use super::wire::Trust;
 use crate::ingest::sink::secrets::Secrets;
 
 pub(super) struct Target {
@@ -29,5 +31,18 @@ impl fmt::Debug for Target {
         f.debug_struct("Target")
             .field("path", &self.uri.path())
             .finish_non_exhaustive()
+    }
+}
+
+/// How servers are believed.
+#[derive(Clone)]
+pub(super) struct Trust {
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) name: ServerName<'static>,
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trust").finish_non_exhaustive()
     }
 }

@@ -13,8 +13,7 @@ use parking_lot::{Mutex, MutexGuard};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection};
+use rustls::ClientConnection;
 use socket2::{Domain, Socket, Type};
 use ureq::Error;
 use ureq::config::Config;
@@ -24,26 +23,13 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
 
-use super::target::Target;
+use super::target::{Target, Trust};
 use crate::ingest::sink::lookup::{Lookup, addresses_of};
 
 /// How long one poll(2) waits before the end is looked for.
 const SLICE: Duration = Duration::from_millis(100);
 /// How long a peer may take nothing before it is looked whether it has answered already.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// How servers are believed.
-#[derive(Clone)]
-pub(super) struct Trust {
-    pub(super) config: Arc<ClientConfig>,
-    pub(super) name: ServerName<'static>,
-}
-
-impl fmt::Debug for Trust {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trust").finish_non_exhaustive()
-    }
-}
 
 /// What a connection tells of itself to who sends over it.
 #[derive(Debug, Default)]

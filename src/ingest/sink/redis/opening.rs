@@ -69,7 +69,7 @@ fn connect(
     let socket = opened().map_err(|error| error.to_string())?;
     shared.has_socket(&socket)?;
     let connected = socket.connect_timeout(&SockAddr::from(*address), wait);
-    connected.map_err(|error| in_words(&error, target))?;
+    connected.map_err(|error| target.in_words(&error))?;
     Ok(socket)
 }
 
@@ -107,7 +107,7 @@ fn secure(target: &Target, socket: Arc<Socket>, deadline: Instant) -> Result<Wir
             Ok(())
         })();
         handshake
-            .map_err(|error| format!("the TLS handshake failed: {}", in_words(&error, target)))?;
+            .map_err(|error| format!("the TLS handshake failed: {}", target.in_words(&error)))?;
         if let Err(error) = session.process_new_packets() {
             // So that the server learns why.
             let _ = session.write_tls(&mut stream);
@@ -125,23 +125,6 @@ fn secure(target: &Target, socket: Arc<Socket>, deadline: Instant) -> Result<Wir
 fn limit(socket: &Socket, deadline: Instant) -> io::Result<()> {
     socket.set_read_timeout(Some(left(deadline)))?;
     socket.set_write_timeout(Some(left(deadline)))
-}
-
-/// An error of what `connect_timeout` limits. The kernel has times of its own, which it tells by
-/// number.
-pub(super) fn in_words(error: &io::Error, target: &Target) -> String {
-    let is_limit = match error.kind() {
-        io::ErrorKind::WouldBlock => true,
-        io::ErrorKind::TimedOut => error.raw_os_error().is_none(),
-        _ => false,
-    };
-    match is_limit {
-        true => format!(
-            "no answer within {:?} (connect_timeout)",
-            target.connect_timeout
-        ),
-        false => error.to_string(),
-    }
 }
 
 /// Says who we are. RESP2, the older protocol, needs no greeting, and every server speaks it.
@@ -228,7 +211,7 @@ pub(super) fn greet(
     let mut outgoing = Outgoing::of(commands);
     let sent = wire
         .send(&mut outgoing)
-        .map_err(|error| in_words(&error, target))?;
+        .map_err(|error| target.in_words(&error))?;
     if !sent {
         return Err("the server takes no command".to_owned());
     }

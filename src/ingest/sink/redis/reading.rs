@@ -6,7 +6,6 @@ use redis::{Parser, Value};
 
 use super::answer::Answer;
 use super::exchange::{Run, Shared, add};
-use super::opening::in_words;
 use super::target::Target;
 use super::wire::{Raw, Wire};
 
@@ -59,7 +58,7 @@ impl<'a> Reading<'a> {
             }
             Err(error) => Err(match self.error.take() {
                 // Once the login is over, nothing waits for a limited time here.
-                Some(error) => in_words(&error, self.target),
+                Some(error) => self.target.in_words(&error),
                 None => format!("what came is no answer of Redis: {error}"),
             }),
         }

@@ -1,6 +1,7 @@
 //! Where a sink connects to, and as whom.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use super::password::Password;
@@ -16,6 +17,25 @@ pub(super) struct Target {
     pub(super) connect_timeout: Duration,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<crate::server::TlsClient>,
+}
+
+impl Target {
+    /// An error of what `connect_timeout` limits. The kernel has times of its own, which it tells
+    /// by number.
+    pub(super) fn in_words(&self, error: &io::Error) -> String {
+        let is_limit = match error.kind() {
+            io::ErrorKind::WouldBlock => true,
+            io::ErrorKind::TimedOut => error.raw_os_error().is_none(),
+            _ => false,
+        };
+        match is_limit {
+            true => format!(
+                "no answer within {:?} (connect_timeout)",
+                self.connect_timeout
+            ),
+            false => error.to_string(),
+        }
+    }
 }
 
 /// Without the password.
