@@ -40,16 +40,19 @@ impl Sink for Gated {
     }
 }
 
-/// A server of a few messages, whose sink takes none before it is told to, and its client.
-fn start_gated() -> (Sender<()>, Server, TcpStream) {
+/// A server of a few messages, whose sink takes none before it is told to.
+fn gated(max_connections: usize) -> (Sender<()>, Server) {
     let (open, gate) = channel();
     let mut config = small::config();
     config.buffer_messages = 4;
-    let server = small::ingest()
-        .config(config)
-        .listen(anywhere())
-        .start(Gated(gate))
-        .unwrap();
+    config.max_connections = Some(max_connections);
+    let server = small::ingest().config(config).listen(anywhere());
+    (open, server.start(Gated(gate)).unwrap())
+}
+
+/// As [`gated`], with a client.
+fn start_gated() -> (Sender<()>, Server, TcpStream) {
+    let (open, server) = gated(8);
     let client = client::connect(server.local_addrs()[0]);
     (open, server, client)
 }
@@ -103,15 +106,7 @@ fn half_a_message_of_a_sender_that_leaves_is_not_delivered() {
 /// stream. Consequence: half a message was delivered as if it were whole, as if nothing were wrong.
 #[test]
 fn half_a_message_of_whoever_comes_in_while_others_leave_is_not_delivered() {
-    let (open, gate) = channel();
-    let mut config = small::config();
-    config.buffer_messages = 4;
-    config.max_connections = Some(2);
-    let server = small::ingest()
-        .config(config)
-        .listen(anywhere())
-        .start(Gated(gate))
-        .unwrap();
+    let (open, server) = gated(2);
     let [ends, stays] = [(); 2].map(|()| client::connect(server.local_addrs()[0]));
     wait_open(&server, 2);
     let mut waits = client::connect(server.local_addrs()[0]);
@@ -179,15 +174,7 @@ fn all_that_was_sent_before_a_drain_arrives_through_a_buffer_that_is_full() {
 #[test]
 fn all_that_clients_in_the_queue_had_sent_before_a_drain_arrives() {
     const LINES: u64 = 20_000;
-    let (open, gate) = channel();
-    let mut config = small::config();
-    config.buffer_messages = 4;
-    config.max_connections = Some(1);
-    let server = small::ingest()
-        .config(config)
-        .listen(anywhere())
-        .start(Gated(gate))
-        .unwrap();
+    let (open, server) = gated(1);
     for _ in 0..4 {
         let mut client = client::connect(server.local_addrs()[0]);
         let lines = b"all of it arrives\n".repeat(LINES as usize);

@@ -162,7 +162,7 @@ impl Connection {
 
     /// Whether the peer was told that the server leaves, before it ended its stream.
     pub(crate) fn has_taken_leave(&self) -> bool {
-        self.state.has_taken_leave()
+        self.state.leave.is_told()
     }
 
     /// Counts messages that a handler dropped without sending them, as
@@ -323,8 +323,8 @@ impl Connection {
             Ok(read) => Ok(Some(read)),
             Err(_) if self.state.ended().is_some() => Ok(None),
             // Bytes of a peer that was told that the server leaves, and went on.
-            Err(_) if self.state.has_taken_leave() && self.state.is_draining() => {
-                self.state.set_refused();
+            Err(_) if self.state.leave.is_told() && self.state.is_draining() => {
+                self.state.leave.set_refused();
                 self.allowance.set(Some(0));
                 Ok(None)
             }
@@ -396,7 +396,7 @@ impl Connection {
 
     /// Whether a drain has begun that the peer may know of: no rate limit holds it up any more.
     fn is_leaving(&self) -> bool {
-        self.is_draining() || self.state.has_taken_leave()
+        self.is_draining() || self.state.leave.is_told()
     }
 
     /// Blocks until it is the handler's turn to write.

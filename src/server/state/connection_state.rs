@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::net::SendFlags;
 use socket2::Socket;
 
+use super::leave::Leave;
 use super::turns::{End, Turns};
 use crate::policy::{Activity, Counts, Sample, Ticket};
 use crate::server::config::TICK;
@@ -109,17 +110,6 @@ const DRAIN_DUE: u8 = 2;
 /// The drain has ended reading.
 const DRAINED: u8 = 4;
 
-/// Nothing is ever written to the peer.
-const ONE_WAY: u8 = 1;
-/// The peer was told that the server leaves.
-const TOLD: u8 = 2;
-/// Bytes that came too late were refused.
-const REFUSED: u8 = 4;
-
-/// The most that a sender's kernel holds of what it was given and has not sent, unless somebody has
-/// set more (tcp(7), `tcp_wmem`).
-const MAX_UNSENT: u64 = 4 << 20;
-
 /// One cache line of atomics. Only the handler writes the first nine, only other threads write the
 /// rest. A counter with one writer needs no read-modify-write, so publishing a read costs a handler
 /// a few plain stores.
@@ -199,16 +189,7 @@ pub(crate) struct ConnectionState {
     /// [`OPENING`], [`DRAIN_DUE`] and [`DRAINED`]: in one word, so that a drain is either held off
     /// or found.
     opening: AtomicU8,
-    /// What a drain may tell the peer, and has.
-    leaving: AtomicU8,
-    /// Ticks since the peer was told that the server leaves.
-    leave_ticks: AtomicU32,
-    /// Ticks since then, or since it was last held up.
-    flowing_ticks: AtomicU32,
-    /// The bytes that were read at the last of these ticks.
-    leave_read: AtomicU64,
-    /// Up to this count of bytes it is read on from a peer that was told: it had sent no more then.
-    last_byte: AtomicU64,
+    pub(crate) leave: Leave,
     /// The handler allows coalescing to delay its reads.
     may_be_delayed: AtomicBool,
     /// The reads at the watchdog's last tick.
@@ -233,11 +214,7 @@ impl ConnectionState {
             turns: Arc::default(),
             thread: OnceLock::new(),
             opening: AtomicU8::new(0),
-            leaving: AtomicU8::new(0),
-            leave_ticks: AtomicU32::new(0),
-            flowing_ticks: AtomicU32::new(0),
-            leave_read: AtomicU64::new(0),
-            last_byte: AtomicU64::new(0),
+            leave: Leave::default(),
             may_be_delayed: AtomicBool::new(false),
             seen_reads: AtomicU64::new(0),
             wait: Mutex::new(WaitState::None),
@@ -277,17 +254,6 @@ impl ConnectionState {
     /// before anybody can drain the connection.
     pub(crate) fn begin_opening(&self) {
         self.opening.store(OPENING, Ordering::Release);
-    }
-
-    /// Nothing is ever written to the peer, so a drain may tell it at once that nothing more is
-    /// wanted, and read on until the peer ends its stream.
-    pub(crate) fn set_one_way(&self) {
-        self.leaving.fetch_or(ONE_WAY, Ordering::AcqRel);
-    }
-
-    /// Bytes that came after the last read were refused by the kernel.
-    pub(crate) fn set_refused(&self) {
-        self.leaving.fetch_or(REFUSED, Ordering::AcqRel);
     }
 
     /// Must be called by the handler's thread, so that [`unpark`](ConnectionState::unpark) can wake
@@ -583,15 +549,12 @@ impl ConnectionState {
     /// and may end its own. Reading goes on as before, until [`drain`](ConnectionState::drain).
     /// Returns whether the peer was told.
     pub(crate) fn take_leave(&self) -> bool {
-        let is_one_way = self.leaving.load(Ordering::Acquire) & ONE_WAY != 0;
-        if !is_one_way || self.is_opening() || self.poll_peer_gone() {
+        if !self.leave.is_one_way() || self.is_opening() || self.poll_peer_gone() {
             return false;
         }
-        let read = self.published.bytes.load(Ordering::Relaxed);
-        let last_byte = read + self.unread_bytes() + MAX_UNSENT;
-        self.last_byte.store(last_byte, Ordering::Relaxed);
         self.close_session();
-        self.leaving.fetch_or(TOLD, Ordering::AcqRel);
+        self.leave
+            .set_told(self.counts().bytes, self.unread_bytes());
         self.socket.shutdown(Shutdown::Write).is_ok()
     }
 
@@ -604,53 +567,27 @@ impl ConnectionState {
         }
     }
 
-    /// Whether a peer that was told that the server leaves is read on from: for a moment, and then
-    /// until it was not held up for such a moment, because its handler waits for the buffer, has
-    /// not noticed yet that no rate limit holds it back any more, or has too much to read. What
-    /// such a peer had sent before, and the end of its stream, wait in its own kernel for space in
-    /// the window. That is [`MAX_UNSENT`] at most, so nobody goes on for ever. For the watchdog
-    /// alone, once a tick.
+    /// Whether the drain reads on from a peer that was told that the server leaves, for a `moment`
+    /// at least ([`Leave::is_read_on`]). For the watchdog alone, once a tick.
     pub(crate) fn is_read_on(&self, moment: Duration) -> bool {
-        if !self.has_taken_leave() || self.is_draining() {
+        if !self.leave.is_told() || self.is_draining() {
             return false;
         }
-        let read = self.published.bytes.load(Ordering::Relaxed);
-        // The kernel may count bytes that no read brings (a Unix socket's urgent byte).
-        let has_read = self.leave_read.swap(read, Ordering::Relaxed) != read;
-        let has_more = self.unread_bytes() > 0;
-        let next = |ticks: &AtomicU32| ticks.load(Ordering::Relaxed).saturating_add(1);
-        let since_told = next(&self.leave_ticks);
-        let since_held_up = match self.sample().activity {
-            Activity::Sending | Activity::Pausing => 0,
-            _ if has_read && has_more => 0,
-            _ => next(&self.flowing_ticks),
-        };
-        self.leave_ticks.store(since_told, Ordering::Relaxed);
-        self.flowing_ticks.store(since_held_up, Ordering::Relaxed);
-        let is_in_moment = |ticks: u32| TICK.saturating_mul(ticks) < moment;
-        if is_in_moment(since_told) || !is_in_moment(since_held_up) {
-            return is_in_moment(since_told);
-        }
-        let is_left = read < self.last_byte.load(Ordering::Relaxed);
-        if !is_left && has_more {
-            // It goes on, and the kernel says nothing of what waits for space in the window.
-            self.set_refused();
-        }
-        is_left
-    }
-
-    /// Whether the peer was told that the server leaves.
-    pub(crate) fn has_taken_leave(&self) -> bool {
-        self.leaving.load(Ordering::Acquire) & TOLD != 0
+        let Sample {
+            activity, bytes, ..
+        } = self.sample();
+        let is_held_up = matches!(activity, Activity::Sending | Activity::Pausing);
+        self.leave
+            .is_read_on(moment, is_held_up, bytes, self.unread_bytes())
     }
 
     /// Once both directions are shut down, the kernel answers bytes that come with a reset, keeps
     /// none of them and does not say how many they were: one at least.
     pub(crate) fn refused_bytes(&self) -> u64 {
-        if !self.has_taken_leave() {
+        if !self.leave.is_told() {
             return 0;
         }
-        let was_seen = self.leaving.load(Ordering::Acquire) & REFUSED != 0;
+        let was_seen = self.leave.is_refused();
         u64::from(was_seen || matches!(self.socket.take_error(), Ok(Some(_)) | Err(_)))
     }
 
@@ -658,7 +595,7 @@ impl ConnectionState {
     /// kernel has ended the stream already, and would say nothing more to a peer that waits for
     /// space in its window, for a minute.
     pub(crate) fn reset_at_close(&self) {
-        if self.has_taken_leave() {
+        if self.leave.is_told() {
             let _ = self.socket.set_linger(Some(Duration::ZERO));
         }
     }

@@ -10,6 +10,7 @@ pub(crate) mod consumer_state;
 pub(crate) mod crowd_lock;
 pub(crate) mod exits;
 pub(crate) mod handler_thread;
+pub(crate) mod leave;
 pub(crate) mod lifecycle;
 pub(crate) mod listener;
 pub(crate) mod listener_state;

@@ -236,7 +236,7 @@ impl Inner {
         self.rows[listener.index()].starting += 1;
         let connection = Arc::new(ConnectionState::new(self.last_id, peer, socket, listener));
         if is_one_way {
-            connection.set_one_way();
+            connection.leave.set_one_way();
         }
         if has_opening {
             connection.begin_opening();
