@@ -150,6 +150,7 @@ const LEFT_OUT: &[(&str, &[&str])] = &[
             "server/peers.rs",
             "server/state/exits.rs",
             "server/state/handler_thread.rs",
+            "server/state/leave.rs",
             "server/state/lifecycle.rs",
         ],
     ),
