@@ -145,6 +145,7 @@ const LEFT_OUT: &[(&str, &[&str])] = &[
             "ingest/batch/pool.rs",
             "policy/linger.rs",
             "server/ends/busy_read.rs",
+            "server/ends/connection/late.rs",
             "server/ends/connection/opening.rs",
             "server/ends/rate_limit.rs",
             "server/peers.rs",

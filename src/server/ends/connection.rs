@@ -1,5 +1,6 @@
 //! A handler's connection: reads, replies, and why they ended.
 
+mod late;
 mod opening;
 #[cfg_attr(not(feature = "tls"), allow(dead_code))]
 mod session;
@@ -17,6 +18,7 @@ use std::time::{Duration, SystemTime};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
+use self::late::Late;
 use super::busy_read::BusyRead;
 use super::rate_limit::RateLimit;
 use super::transport::{Caller, MAX_PER_WRITE, Unsent, send_all, send_now, wait_for_turn};
@@ -31,6 +33,9 @@ use crate::server::state::connection_state::ConnectionState;
 use crate::server::state::logger::Logger;
 use crate::server::state::turns::Turn;
 use crate::server::tls::Incoming;
+
+/// How long a handler that a rate limit holds back sleeps before it looks for a drain.
+const PAUSE_SLICE: Duration = Duration::from_millis(200);
 
 /// A handler's connection: reads from the peer and writes to it.
 ///
@@ -65,6 +70,8 @@ pub struct Connection {
     end: Cell<Option<EndReason>>,
     /// How many bytes may still be read while the server drains.
     allowance: Cell<Option<u64>>,
+    /// What may be read behind these, of a peer that came late.
+    late: Cell<Late>,
     /// The peer has sent nothing of what comes before its own bytes.
     is_silent: Cell<bool>,
     /// Until when a drain waits for that to be complete, once some of it has come.
@@ -85,6 +92,7 @@ impl Connection {
             rate: RefCell::new(rate),
             end: Cell::new(None),
             allowance: Cell::new(None),
+            late: Cell::new(Late::ALL),
             is_silent: Cell::new(true),
             opening_until: Cell::new(None),
             incoming: RefCell::new(None),
@@ -345,6 +353,7 @@ impl Connection {
         }
         let left = self.allowance.get();
         let left = left.unwrap_or_else(|| self.state.unread_bytes());
+        let left = if left == 0 { self.late_bytes() } else { left };
         self.allowance.set(Some(left));
         wanted.min(usize::try_from(left).unwrap_or(usize::MAX))
     }
@@ -433,12 +442,13 @@ impl Connection {
     }
 
     /// Sleeps in poll(2), which the peer's end wakes, and returns whether the peer's stream is
-    /// over. A drain and an abort shut the socket down, which wakes poll(2), too.
+    /// over. An abort shuts the socket down, which wakes poll(2), too; so does a drain, unless it
+    /// reads on: a shutdown(2) for writing wakes nobody.
     fn pause(&self, until: Deadline) -> bool {
         self.state.enter(Activity::Pausing);
         let mut is_over = false;
         while !is_over && !self.is_leaving() {
-            match until.remaining(MAX_PARK) {
+            match until.remaining(PAUSE_SLICE) {
                 Some(left) => is_over = self.state.poll_peer_gone_within(left),
                 None => break,
             }

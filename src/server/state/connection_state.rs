@@ -538,7 +538,7 @@ impl ConnectionState {
             return;
         }
         if self.poll_peer_gone() {
-            self.published.is_complete.store(true, Ordering::Release);
+            self.set_complete();
         }
         self.published.drain.store(true, Ordering::Release);
         let _ = self.socket.shutdown(Shutdown::Read);
@@ -552,19 +552,50 @@ impl ConnectionState {
         if !self.leave.is_one_way() || self.is_opening() || self.poll_peer_gone() {
             return false;
         }
-        self.close_session();
+        // A peer that has closed already, of which that is not to be seen yet, answers bytes with a
+        // reset, and its kernel throws away what it holds.
+        if !self.is_held_up() && !self.has_backlog() {
+            self.close_session();
+        }
         self.leave
             .set_told(self.counts().bytes, self.unread_bytes());
         self.socket.shutdown(Shutdown::Write).is_ok()
     }
 
-    /// As [`drain`](ConnectionState::drain), for a peer that a drain let in: where nothing is ever
-    /// sent and so much has come that its own kernel may hold more, it is told as the others were.
+    /// As [`drain`](ConnectionState::drain), for a peer that a drain lets in: where so much has
+    /// come that its own kernel may hold more, that is read, too, as it comes.
     pub(crate) fn drain_late(&self) {
-        let buffer = self.socket.recv_buffer_size().unwrap_or_default() as u64;
-        if !(self.unread_bytes() >= buffer / 4 && self.take_leave()) {
-            self.drain();
+        // What was sent to a Unix socket is here.
+        let is_tcp = matches!(self.neighbor, Peer::Tcp(_));
+        if !is_tcp || !self.leave.is_one_way() || self.is_opening() || !self.has_backlog() {
+            return self.drain();
         }
+        let marks = self.opening.fetch_or(DRAIN_DUE | DRAINED, Ordering::AcqRel);
+        if marks & DRAINED == 0 {
+            self.leave.set_late();
+            self.published.drain.store(true, Ordering::Release);
+            self.unpark();
+        }
+    }
+
+    /// All that will ever come is in the kernel, though a drain has begun.
+    pub(crate) fn set_complete(&self) {
+        self.published.is_complete.store(true, Ordering::Release);
+    }
+
+    /// Whether so much has come that there may be no space for more: a window is half of the
+    /// buffer, or less (tcp(7), `tcp_adv_win_scale`).
+    pub(crate) fn has_backlog(&self) -> bool {
+        let buffer = self.socket.recv_buffer_size().unwrap_or_default() as u64;
+        self.unread_bytes() >= (buffer / 4).max(1)
+    }
+
+    /// Whether the handler waits for the buffer or for a rate limit.
+    fn is_held_up(&self) -> bool {
+        matches!(
+            self.sample().activity,
+            Activity::Sending | Activity::Pausing
+        )
     }
 
     /// Whether the drain reads on from a peer that was told that the server leaves, for a `moment`
@@ -573,12 +604,9 @@ impl ConnectionState {
         if !self.leave.is_told() || self.is_draining() {
             return false;
         }
-        let Sample {
-            activity, bytes, ..
-        } = self.sample();
-        let is_held_up = matches!(activity, Activity::Sending | Activity::Pausing);
+        let (read, has_backlog) = (self.counts().bytes, self.has_backlog());
         self.leave
-            .is_read_on(moment, is_held_up, bytes, self.unread_bytes())
+            .is_read_on(moment, self.is_held_up(), read, has_backlog)
     }
 
     /// Once both directions are shut down, the kernel answers bytes that come with a reset, keeps

@@ -12,9 +12,12 @@ const TOLD: u8 = 2;
 /// Bytes that came too late were refused.
 const REFUSED: u8 = 4;
 
+/// The drain has let the peer in, with more than our kernel holds.
+const LATE: u8 = 8;
+
 /// The most that a sender's kernel holds of what it was given and has not sent, unless somebody has
 /// set more (tcp(7), `tcp_wmem`).
-const MAX_UNSENT: u64 = 4 << 20;
+pub(crate) const MAX_UNSENT: u64 = 4 << 20;
 
 /// The leave that a drain takes of one peer. Each connection has one, so it is small: of counts of
 /// bytes, the low bits tell how far one is behind another.
@@ -24,7 +27,7 @@ pub(crate) struct Leave {
     last_byte: AtomicU32,
     /// The count of bytes that were read at the last tick.
     read: AtomicU32,
-    /// [`ONE_WAY`], [`TOLD`] and [`REFUSED`].
+    /// [`ONE_WAY`], [`TOLD`], [`REFUSED`] and [`LATE`].
     state: AtomicU8,
     /// Ticks since the peer was told.
     ticks: AtomicU8,
@@ -67,26 +70,34 @@ impl Leave {
         self.state.load(Ordering::Acquire) & REFUSED != 0
     }
 
+    pub(super) fn set_late(&self) {
+        self.state.fetch_or(LATE, Ordering::AcqRel);
+    }
+
+    /// Whether the drain has let the peer in, with more than our kernel holds.
+    pub(crate) fn is_late(&self) -> bool {
+        self.state.load(Ordering::Acquire) & LATE != 0
+    }
+
     /// Whether the peer is read on from: for a moment, and then until it was not held up for such a
     /// moment, because its handler waits for the buffer, has not noticed yet that no rate limit
     /// holds it back any more, or has too much to read. What such a peer had sent before, and the
     /// end of its stream, wait in its own kernel for space in the window. That is [`MAX_UNSENT`] at
     /// most, so nobody goes on for ever.
     ///
-    /// To be asked with each tick: so many bytes were `read` so far, and `unread` has our kernel.
+    /// To be asked with each tick: so many bytes were `read` so far.
     pub(super) fn is_read_on(
         &self,
         moment: Duration,
         is_held_up: bool,
         read: u64,
-        unread: u64,
+        has_backlog: bool,
     ) -> bool {
-        // The kernel may count bytes that no read brings (a Unix socket's urgent byte).
         let read = read as u32;
         let has_read = self.read.swap(read, Ordering::Relaxed) != read;
         let next = |ticks: &AtomicU8| ticks.load(Ordering::Relaxed).saturating_add(1);
         let since_told = next(&self.ticks);
-        let since_held_up = match is_held_up || (has_read && unread > 0) {
+        let since_held_up = match is_held_up || (has_read && has_backlog) {
             true => 0,
             false => next(&self.flowing_ticks),
         };
@@ -98,7 +109,7 @@ impl Leave {
         }
         let left = self.last_byte.load(Ordering::Relaxed).wrapping_sub(read);
         let is_left = left.cast_signed() > 0;
-        if !is_left && unread > 0 {
+        if !is_left && has_backlog {
             // It goes on, and the kernel says nothing of what waits for space in the window.
             self.set_refused();
         }
@@ -129,18 +140,18 @@ mod tests {
     #[test]
     fn whoever_is_silent_or_trickles_has_a_moment() {
         assert_eq!(
-            ticks(&told(), |it| it.is_read_on(MOMENT, false, 1000, 0)),
+            ticks(&told(), |it| it.is_read_on(MOMENT, false, 1000, false)),
             2
         );
         let mut read = 1000;
         let trickles = ticks(&told(), |it| {
             read += 1;
-            it.is_read_on(MOMENT, false, read, 0)
+            it.is_read_on(MOMENT, false, read, false)
         });
         assert_eq!(trickles, 2);
-        // A byte that is counted and never read.
+        // Much that is counted and never read.
         assert_eq!(
-            ticks(&told(), |it| it.is_read_on(MOMENT, false, 1000, 1)),
+            ticks(&told(), |it| it.is_read_on(MOMENT, false, 1000, true)),
             2
         );
     }
@@ -149,14 +160,17 @@ mod tests {
     fn whoever_is_held_up_is_read_on_from_until_a_moment_after_that() {
         let leave = told();
         assert_eq!(
-            ticks(&leave, |it| it.is_read_on(MOMENT, true, 1000, 9)),
+            ticks(&leave, |it| it.is_read_on(MOMENT, true, 1000, true)),
             100
         );
-        assert_eq!(ticks(&leave, |it| it.is_read_on(MOMENT, false, 1000, 0)), 2);
+        assert_eq!(
+            ticks(&leave, |it| it.is_read_on(MOMENT, false, 1000, false)),
+            2
+        );
         let mut read = 1000;
         let has_much = |it: &Leave| {
             read += 1000;
-            it.is_read_on(MOMENT, false, read, 9)
+            it.is_read_on(MOMENT, false, read, true)
         };
         assert_eq!(ticks(&told(), has_much), 100);
     }
@@ -165,17 +179,17 @@ mod tests {
     fn nobody_goes_on_behind_what_its_kernel_can_have_held() {
         for read in [1000, u64::from(u32::MAX) - 1, 1 << 40] {
             let last = read + 500 + MAX_UNSENT;
-            for (unread, is_refused) in [(9, true), (0, false)] {
+            for (has_backlog, is_refused) in [(true, true), (false, false)] {
                 let leave = told_after(read);
                 assert_eq!(
-                    ticks(&leave, |it| it.is_read_on(MOMENT, true, last, unread)),
+                    ticks(&leave, |it| it.is_read_on(MOMENT, true, last, has_backlog)),
                     2
                 );
                 assert_eq!(leave.is_refused(), is_refused);
             }
             let leave = told_after(read);
             assert_eq!(
-                ticks(&leave, |it| it.is_read_on(MOMENT, true, last - 1, 9)),
+                ticks(&leave, |it| it.is_read_on(MOMENT, true, last - 1, true)),
                 100
             );
             assert!(!leave.is_refused());

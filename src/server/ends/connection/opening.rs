@@ -140,7 +140,8 @@ impl Connection {
     /// The peer's own bytes are next. A drain that has begun takes what has come a moment later:
     /// with TLS 1.2 the first of them come a round trip after the handshake.
     fn end_opening(&self) {
-        if self.state.is_drain_due() {
+        // Behind a window that is full nothing comes before it is read.
+        if self.state.is_drain_due() && !self.state.has_backlog() {
             let until = self.shared.lifecycle.opening_deadline(false);
             let wait = until.remaining(MAX_PARK).unwrap_or_default();
             self.state.poll_peer_gone_within(wait);
