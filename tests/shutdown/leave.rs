@@ -192,6 +192,35 @@ fn all_that_clients_in_the_queue_had_sent_before_a_drain_arrives() {
     assert!(!report.is_lossy() && !report.timed_out);
 }
 
+/// Much has come of each, and no more does: a moment for each of them would be more than the drain
+/// has.
+#[test]
+fn clients_in_the_queue_that_stay_take_nobodys_time() {
+    const CLIENTS: u64 = 100;
+    const LINES: u64 = 3000;
+    let mut config = small::config();
+    config.max_connections = Some(1);
+    let server = small::ingest()
+        .config(config)
+        .listen(anywhere())
+        .start(Null)
+        .unwrap();
+    let lines = b"all of it arrives\n".repeat(LINES as usize);
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = client::connect(server.local_addrs()[0]);
+            client.write_all(&lines).unwrap();
+            client
+        })
+        .collect();
+    let report = server.shutdown(Duration::from_secs(15));
+    assert!(!report.timed_out, "{report:?}");
+    assert_both_close(&report);
+    assert_eq!(report.stats.delivered, CLIENTS * LINES);
+    assert_eq!(report.stats.ended.get(EndReason::Shutdown), CLIENTS);
+    drop(clients);
+}
+
 #[test]
 fn all_that_was_sent_before_a_drain_arrives_whatever_a_rate_limit_holds_back() {
     const LINES: u64 = 20_000;
