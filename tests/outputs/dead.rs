@@ -300,8 +300,10 @@ fn the_log_tells_of_every_dead_output_by_its_name() {
     let exit = server.terminate();
     exit.assert_code(0);
     for name in ["one", "two"] {
-        let told = format!("output {name}: suppressed ");
-        assert!(exit.stderr.contains(&told), "{exit}");
+        let (name, others) = (format!("output {name}: "), "similar message");
+        let mut lines = exit.stderr.lines();
+        let is_told = lines.any(|line| line.contains(&name) && line.contains(others));
+        assert!(is_told, "{exit}");
     }
 }
 

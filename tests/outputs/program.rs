@@ -54,6 +54,21 @@ fn the_program_forwards_says_what_delivered_means_and_connects_anew_at_sighup() 
     Checker::read(&fs::read(&file).unwrap()).expect_exact(&[(0, 2000)]);
 }
 
+/// Ten seconds later, with what it says by then. Symptom: only how often it was, for ever.
+#[test]
+fn a_failure_that_goes_on_is_told_again() {
+    let url = format!("tcp://127.0.0.1:{}", free_port());
+    let mut server = Drainline::start(&["--sink", &url, "--drain-timeout", "1s"]);
+    let mut stream = server.connect();
+    stream.write_all(b"a message\n").unwrap();
+    wait_until("it is told again", DEADLINE, || {
+        let text = server.stderr_text();
+        let told = text.lines().filter(|line| line.contains(" failed: "));
+        told.clone().count() > 1 && text.contains("similar messages before)")
+    });
+    server.terminate();
+}
+
 /// Both within the ten seconds in which the log tells of one thing once.
 #[test]
 fn each_change_of_the_receiver_is_told_and_sigusr1_names_the_one_in_use() {

@@ -226,12 +226,13 @@ impl Logger {
     }
 
     /// Logs how many lines were suppressed for each reason that has been quiet since, and forgets
-    /// the reasons that suppressed none. With `all`, does so for every reason.
+    /// the reasons that suppressed none. A reason that goes on is told with its next line, which
+    /// may say something else by then. With `all`, does so for every reason.
     fn log_suppressed(&self, all: bool) {
         let now = Instant::now();
         let mut due = Vec::new();
         self.inner.recent.lock().retain(|key, recent| {
-            if !all && now.duration_since(recent.at) < Self::QUIET {
+            if !all && now.duration_since(recent.at) < Self::QUIET * 2 {
                 return true;
             }
             if recent.suppressed > 0 {
