@@ -549,7 +549,8 @@ impl ConnectionState {
     /// and may end its own. Reading goes on as before, until [`drain`](ConnectionState::drain).
     /// Returns whether the peer was told.
     pub(crate) fn take_leave(&self) -> bool {
-        if !self.leave.is_one_way() || self.is_opening() || self.poll_peer_gone() {
+        let is_let_in = self.is_drain_due();
+        if !self.leave.is_one_way() || is_let_in || self.is_opening() || self.poll_peer_gone() {
             return false;
         }
         // A peer that has closed already, of which that is not to be seen yet, answers bytes with a
@@ -584,10 +585,11 @@ impl ConnectionState {
     }
 
     /// Whether so much has come that there may be no space for more: a window is half of the
-    /// buffer, or less (tcp(7), `tcp_adv_win_scale`).
+    /// buffer, or less (tcp(7), `tcp_adv_win_scale`), and a buffer that has grown fills by and by.
     pub(crate) fn has_backlog(&self) -> bool {
+        const MUCH: u64 = 64 << 10;
         let buffer = self.socket.recv_buffer_size().unwrap_or_default() as u64;
-        self.unread_bytes() >= (buffer / 4).max(1)
+        self.unread_bytes() >= (buffer / 4).clamp(1, MUCH)
     }
 
     /// Whether the handler waits for the buffer or for a rate limit.

@@ -25,8 +25,6 @@ pub(crate) const MAX_UNSENT: u64 = 4 << 20;
 pub(crate) struct Leave {
     /// Up to this count of bytes it is read on from a peer that is held up: it had sent no more.
     last_byte: AtomicU32,
-    /// The count of bytes that were read at the last tick.
-    read: AtomicU32,
     /// [`ONE_WAY`], [`TOLD`], [`REFUSED`] and [`LATE`].
     state: AtomicU8,
     /// Ticks since the peer was told.
@@ -52,7 +50,6 @@ impl Leave {
         let left = unread.min(1 << 30) + MAX_UNSENT;
         self.last_byte
             .store((read + left) as u32, Ordering::Relaxed);
-        self.read.store(read as u32, Ordering::Relaxed);
         self.state.fetch_or(TOLD, Ordering::AcqRel);
     }
 
@@ -93,11 +90,9 @@ impl Leave {
         read: u64,
         has_backlog: bool,
     ) -> bool {
-        let read = read as u32;
-        let has_read = self.read.swap(read, Ordering::Relaxed) != read;
         let next = |ticks: &AtomicU8| ticks.load(Ordering::Relaxed).saturating_add(1);
         let since_told = next(&self.ticks);
-        let since_held_up = match is_held_up || (has_read && has_backlog) {
+        let since_held_up = match is_held_up || has_backlog {
             true => 0,
             false => next(&self.flowing_ticks),
         };
@@ -107,7 +102,10 @@ impl Leave {
         if is_in_moment(since_told) || !is_in_moment(since_held_up) {
             return is_in_moment(since_told);
         }
-        let left = self.last_byte.load(Ordering::Relaxed).wrapping_sub(read);
+        let left = self
+            .last_byte
+            .load(Ordering::Relaxed)
+            .wrapping_sub(read as u32);
         let is_left = left.cast_signed() > 0;
         if !is_left && has_backlog {
             // It goes on, and the kernel says nothing of what waits for space in the window.
@@ -149,11 +147,6 @@ mod tests {
             it.is_read_on(MOMENT, false, read, false)
         });
         assert_eq!(trickles, 2);
-        // Much that is counted and never read.
-        assert_eq!(
-            ticks(&told(), |it| it.is_read_on(MOMENT, false, 1000, true)),
-            2
-        );
     }
 
     #[test]

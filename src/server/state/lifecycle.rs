@@ -36,6 +36,8 @@ struct Drain {
 #[derive(Debug)]
 struct Inner {
     drain: Option<Drain>,
+    /// Whoever was to be told that the server leaves is told.
+    has_told: bool,
     acceptors: usize,
     consumer: bool,
     error: Option<ServerError>,
@@ -54,7 +56,7 @@ pub(crate) struct Lifecycle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DrainStep {
     None,
-    /// With each tick, as long as handlers have time.
+    /// With each tick once peers were told, as long as handlers have time.
     EndLeaves,
     DisconnectHandlers,
     CloseReceiver,
@@ -71,6 +73,7 @@ impl Lifecycle {
         Lifecycle {
             inner: Mutex::new(Inner {
                 drain: None,
+                has_told: false,
                 acceptors,
                 consumer: true,
                 error: None,
@@ -131,6 +134,12 @@ impl Lifecycle {
         }
     }
 
+    /// Every peer is told that is to know that the server leaves. Before, a tick would take those
+    /// that are not told yet for some that never are.
+    pub(crate) fn set_told(&self) {
+        self.inner.lock().has_told = true;
+    }
+
     /// For how long a drain reads on from a peer that was told that the server leaves.
     pub(crate) fn leave(&self) -> Duration {
         let drain = self.inner.lock().drain;
@@ -161,8 +170,8 @@ impl Lifecycle {
         match inner.drain {
             Some(drain) if drain.consumer.has_passed() => DrainStep::CloseReceiver,
             Some(drain) if drain.handlers.has_passed() || is_idle => DrainStep::DisconnectHandlers,
-            Some(_) => DrainStep::EndLeaves,
-            None => DrainStep::None,
+            Some(_) if inner.has_told => DrainStep::EndLeaves,
+            _ => DrainStep::None,
         }
     }
 

@@ -174,6 +174,7 @@ impl Shared {
                     state.drain();
                 }
             });
+            self.lifecycle.set_told();
         } else if self.lifecycle.error().is_some() {
             self.table.for_each(|state| state.drain());
         }
