@@ -145,6 +145,14 @@ impl Sink for Slow {
     }
 }
 
+#[track_caller]
+fn assert_all_arrived(report: &Report, senders: u64, lines: u64) {
+    assert_both_close(report);
+    assert_eq!(report.stats.delivered, lines, "{report:?}");
+    assert_eq!(report.stats.ended.get(EndReason::Eof), senders);
+    assert!(!report.is_lossy() && !report.timed_out);
+}
+
 /// What is in the sender's kernel waits for space in the window, and the end of its stream behind
 /// it. Symptom: it was lost in a drain that had time left, and with exit code 0, since nobody had
 /// seen it.
@@ -163,10 +171,7 @@ fn all_that_was_sent_before_a_drain_arrives_through_a_buffer_that_is_full() {
     thread::sleep(Duration::from_secs(1));
     drop(open);
     let report = drained(server);
-    assert_both_close(&report);
-    assert_eq!(report.stats.delivered, LINES, "{report:?}");
-    assert_eq!(report.stats.ended.get(EndReason::Eof), 1);
-    assert!(!report.is_lossy() && !report.timed_out);
+    assert_all_arrived(&report, 1, LINES);
 }
 
 /// Whoever waits for a permit is let in by the drain, and its kernel holds what ours has no space
@@ -186,10 +191,7 @@ fn all_that_clients_in_the_queue_had_sent_before_a_drain_arrives() {
     server.drain(LONG);
     drop(open);
     let report = drained(server);
-    assert_both_close(&report);
-    assert_eq!(report.stats.delivered, LINES * 4, "{report:?}");
-    assert_eq!(report.stats.ended.get(EndReason::Eof), 4);
-    assert!(!report.is_lossy() && !report.timed_out);
+    assert_all_arrived(&report, 4, LINES * 4);
 }
 
 /// Much has come of each, and no more does: a moment for each of them would be more than the drain
@@ -240,10 +242,7 @@ fn all_that_was_sent_before_a_drain_arrives_whatever_a_rate_limit_holds_back() {
         server.stats().delivered > 0
     });
     let report = drained(server);
-    assert_both_close(&report);
-    assert_eq!(report.stats.delivered, LINES, "{report:?}");
-    assert_eq!(report.stats.ended.get(EndReason::Eof), 1);
-    assert!(!report.is_lossy() && !report.timed_out);
+    assert_all_arrived(&report, 1, LINES);
 }
 
 #[test]
