@@ -16,10 +16,10 @@ const SIZE: usize = 120;
 fn a_shutdown_in_full_flow_delivers_a_prefix_of_each_connection_and_no_half_line() {
     let mut server = Drainline::start(&["--drain-timeout", "10s"]);
     let addr = server.addr();
-    let senders: Vec<_> = (0..8)
-        .map(|connection| {
+    let senders: Vec<_> = (0..)
+        .zip(client::connect_many(addr, 8))
+        .map(|(connection, mut stream)| {
             thread::spawn(move || -> Sent {
-                let mut stream = client::connect(addr);
                 // Far more than is sent before the end comes.
                 let sent =
                     Tagged::new(connection).send(&mut stream, 0..10_000_000, SIZE, Cut::Blocks);

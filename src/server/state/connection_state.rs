@@ -1,6 +1,8 @@
 //! What the rest of the server sees of one connection. Its handler publishes without a lock or a
 //! clock, and the watchdog reads once a tick.
 
+mod drain;
+
 use std::cell::RefCell;
 use std::io;
 use std::mem::ManuallyDrop;
@@ -506,127 +508,6 @@ impl ConnectionState {
     pub(crate) fn close_session(&self) {
         if let Some(session) = self.session() {
             session.close(self);
-        }
-    }
-
-    /// Whether a drain has begun; the connection may still be let off while it opens.
-    pub(crate) fn is_drain_due(&self) -> bool {
-        self.opening.load(Ordering::Acquire) & DRAIN_DUE != 0
-    }
-
-    /// Whether what comes before the peer's own bytes is not complete.
-    pub(crate) fn is_opening(&self) -> bool {
-        self.opening.load(Ordering::Acquire) & OPENING != 0
-    }
-
-    /// A drain is not held off any more. Returns whether one has begun, which then is to be called
-    /// for again.
-    pub(crate) fn end_opening(&self) -> bool {
-        self.opening.fetch_and(!OPENING, Ordering::AcqRel) & DRAIN_DUE != 0
-    }
-
-    /// Ends reading, and wakes a blocked read; replies can still be written. If the peer has ended
-    /// its stream already, the stream is still read to that end. While the connection opens, does
-    /// nothing but tell its thread. A second call does nothing.
-    pub(crate) fn drain(&self) {
-        if self.opening.fetch_or(DRAIN_DUE, Ordering::AcqRel) & OPENING != 0 {
-            return;
-        }
-        // Another look would take our own shutdown(2) for the peer's end, and half a message for a
-        // whole one.
-        if self.opening.fetch_or(DRAINED, Ordering::AcqRel) & DRAINED != 0 {
-            return;
-        }
-        if self.poll_peer_gone() {
-            self.set_complete();
-        }
-        self.published.drain.store(true, Ordering::Release);
-        let _ = self.socket.shutdown(Shutdown::Read);
-        self.unpark();
-    }
-
-    /// Ends the sending direction, where nothing is ever sent: the peer sees an end of the stream,
-    /// and may end its own. Reading goes on as before, until [`drain`](ConnectionState::drain).
-    /// Returns whether the peer was told.
-    pub(crate) fn take_leave(&self) -> bool {
-        let is_let_in = self.is_drain_due();
-        if !self.leave.is_one_way() || is_let_in || self.is_opening() || self.poll_peer_gone() {
-            return false;
-        }
-        // A peer that has closed already, of which that is not to be seen yet, answers bytes with a
-        // reset, and its kernel throws away what it holds.
-        if !self.is_held_up() && !self.has_backlog() {
-            self.close_session();
-        }
-        self.leave
-            .set_told(self.counts().bytes, self.unread_bytes());
-        self.socket.shutdown(Shutdown::Write).is_ok()
-    }
-
-    /// As [`drain`](ConnectionState::drain), for a peer that a drain lets in: where so much has
-    /// come that its own kernel may hold more, that is read, too, as it comes.
-    pub(crate) fn drain_late(&self) {
-        // What was sent to a Unix socket is here.
-        let is_tcp = matches!(self.neighbor, Peer::Tcp(_));
-        if !is_tcp || !self.leave.is_one_way() || self.is_opening() || !self.has_backlog() {
-            return self.drain();
-        }
-        let marks = self.opening.fetch_or(DRAIN_DUE | DRAINED, Ordering::AcqRel);
-        if marks & DRAINED == 0 {
-            self.leave.set_late();
-            self.published.drain.store(true, Ordering::Release);
-            self.unpark();
-        }
-    }
-
-    /// All that will ever come is in the kernel, though a drain has begun.
-    pub(crate) fn set_complete(&self) {
-        self.published.is_complete.store(true, Ordering::Release);
-    }
-
-    /// Whether so much has come that there may be no space for more: a window is half of the
-    /// buffer, or less (tcp(7), `tcp_adv_win_scale`), and a buffer that has grown fills by and by.
-    pub(crate) fn has_backlog(&self) -> bool {
-        const MUCH: u64 = 64 << 10;
-        let buffer = self.socket.recv_buffer_size().unwrap_or_default() as u64;
-        self.unread_bytes() >= (buffer / 4).clamp(1, MUCH)
-    }
-
-    /// Whether the handler waits for the buffer or for a rate limit.
-    fn is_held_up(&self) -> bool {
-        matches!(
-            self.sample().activity,
-            Activity::Sending | Activity::Pausing
-        )
-    }
-
-    /// Whether the drain reads on from a peer that was told that the server leaves, for a `moment`
-    /// at least ([`Leave::is_read_on`]). For the watchdog alone, once a tick.
-    pub(crate) fn is_read_on(&self, moment: Duration) -> bool {
-        if !self.leave.is_told() || self.is_draining() {
-            return false;
-        }
-        let (read, has_backlog) = (self.counts().bytes, self.has_backlog());
-        self.leave
-            .is_read_on(moment, self.is_held_up(), read, has_backlog)
-    }
-
-    /// Once both directions are shut down, the kernel answers bytes that come with a reset, keeps
-    /// none of them and does not say how many they were: one at least.
-    pub(crate) fn refused_bytes(&self) -> u64 {
-        if !self.leave.is_told() {
-            return 0;
-        }
-        let was_seen = self.leave.is_refused();
-        u64::from(was_seen || matches!(self.socket.take_error(), Ok(Some(_)) | Err(_)))
-    }
-
-    /// Has the close of a socket tell a peer that was told that the server leaves, and went on: the
-    /// kernel has ended the stream already, and would say nothing more to a peer that waits for
-    /// space in its window, for a minute.
-    pub(crate) fn reset_at_close(&self) {
-        if self.leave.is_told() {
-            let _ = self.socket.set_linger(Some(Duration::ZERO));
         }
     }
 

@@ -11,9 +11,13 @@ const ONE_WAY: u8 = 1;
 const TOLD: u8 = 2;
 /// Bytes that came too late were refused.
 const REFUSED: u8 = 4;
-
 /// The drain has let the peer in, with more than our kernel holds.
 const LATE: u8 = 8;
+/// The drain has ended the reading from the peer, of which there was much to read.
+const CUT: u8 = 16;
+
+/// How long is waited for what a peer's own kernel has for our window.
+pub(crate) const LATE_WAIT: Duration = Duration::from_millis(10);
 
 /// The most that a sender's kernel holds of what it was given and has not sent, unless somebody has
 /// set more (tcp(7), `tcp_wmem`).
@@ -25,7 +29,7 @@ pub(crate) const MAX_UNSENT: u64 = 4 << 20;
 pub(crate) struct Leave {
     /// Up to this count of bytes it is read on from a peer that is held up: it had sent no more.
     last_byte: AtomicU32,
-    /// [`ONE_WAY`], [`TOLD`], [`REFUSED`] and [`LATE`].
+    /// [`ONE_WAY`], [`TOLD`], [`REFUSED`], [`LATE`] and [`CUT`].
     state: AtomicU8,
     /// Ticks since the peer was told.
     ticks: AtomicU8,
@@ -76,6 +80,16 @@ impl Leave {
         self.state.load(Ordering::Acquire) & LATE != 0
     }
 
+    pub(super) fn set_cut(&self) {
+        self.state.fetch_or(CUT, Ordering::AcqRel);
+    }
+
+    /// Whether the drain has ended the reading from the peer while there was much to read: it may
+    /// be one that goes on.
+    pub(super) fn is_cut(&self) -> bool {
+        self.state.load(Ordering::Acquire) & CUT != 0
+    }
+
     /// Whether the peer is read on from: for a moment, and then until it was not held up for such a
     /// moment, because its handler waits for the buffer, has not noticed yet that no rate limit
     /// holds it back any more, or has too much to read. What such a peer had sent before, and the
@@ -106,12 +120,7 @@ impl Leave {
             .last_byte
             .load(Ordering::Relaxed)
             .wrapping_sub(read as u32);
-        let is_left = left.cast_signed() > 0;
-        if !is_left && has_backlog {
-            // It goes on, and the kernel says nothing of what waits for space in the window.
-            self.set_refused();
-        }
-        is_left
+        left.cast_signed() > 0
     }
 }
 
@@ -172,20 +181,18 @@ mod tests {
     fn nobody_goes_on_behind_what_its_kernel_can_have_held() {
         for read in [1000, u64::from(u32::MAX) - 1, 1 << 40] {
             let last = read + 500 + MAX_UNSENT;
-            for (has_backlog, is_refused) in [(true, true), (false, false)] {
+            for has_backlog in [true, false] {
                 let leave = told_after(read);
                 assert_eq!(
                     ticks(&leave, |it| it.is_read_on(MOMENT, true, last, has_backlog)),
                     2
                 );
-                assert_eq!(leave.is_refused(), is_refused);
             }
             let leave = told_after(read);
             assert_eq!(
                 ticks(&leave, |it| it.is_read_on(MOMENT, true, last - 1, true)),
                 100
             );
-            assert!(!leave.is_refused());
         }
     }
 }

@@ -187,7 +187,7 @@ impl Shared {
         let moment = self.lifecycle.leave();
         self.table.for_each(|state| {
             if !state.is_read_on(moment) {
-                state.drain();
+                state.end_leave();
             }
         });
     }

@@ -247,7 +247,7 @@ fn run<T>(
     // Nothing can be unread behind the end of a stream, so the kernel is not asked.
     let unread_bytes = match reason {
         EndReason::Eof => 0,
-        EndReason::Shutdown => state.unread_bytes() + unread_bytes + state.refused_bytes(),
+        EndReason::Shutdown => state.late_unread_bytes() + unread_bytes,
         _ => state.unread_bytes() + unread_bytes,
     };
     if reason == EndReason::Shutdown {

@@ -1,12 +1,7 @@
 //! What a drain reads of a peer that it has let in, beside what our kernel held of it.
 
-use std::time::Duration;
-
 use super::Connection;
-use crate::server::state::leave::MAX_UNSENT;
-
-/// How long more is waited for, each time.
-const LATE_WAIT: Duration = Duration::from_millis(10);
+use crate::server::state::leave::{LATE_WAIT, MAX_UNSENT};
 
 #[derive(Clone, Copy)]
 pub(super) struct Late {
