@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use rustls::ClientConfig;
 
 use crate::authority::{Client, VERSIONS, config, tls};
-use crate::common::handlers::{anywhere, drained};
+use crate::common::handlers::{LONG, anywhere, drained};
 use crate::common::ledger::assert_both_close;
 use crate::common::programs;
 use crate::common::small;
@@ -191,6 +191,28 @@ fn a_drain_under_bulk_delivers_whole_lines_and_closes_the_ledger() {
     for sender in senders {
         sender.join().unwrap();
     }
+}
+
+/// The sender's kernel holds what ours has no space for, and no goodbye of the drain may reach it:
+/// nobody reads there any more, so it would answer with a reset, and throw away what it has.
+#[test]
+fn all_that_was_sent_before_a_drain_arrives_though_its_sender_has_closed() {
+    const LINES: usize = 20_000;
+    let stage = Stage::new(|config| config.buffer_messages = 4);
+    stage.valve.stall();
+    let mut client = stage.connect();
+    client.send("all of it arrives\n".repeat(LINES).as_bytes());
+    client.close();
+    wait_until("a sender in line", DEADLINE, || {
+        stage.server.stats().senders_waiting == 1
+    });
+    stage.server.drain(LONG);
+    thread::sleep(Duration::from_millis(500));
+    stage.valve.heal();
+    let (_, report) = stage.end();
+    assert_eq!(report.stats.delivered, LINES as u64, "{report:?}");
+    assert_eq!(report.stats.ended.get(EndReason::Eof), 1);
+    assert!(!report.is_lossy() && !report.timed_out);
 }
 
 /// The clients of the report that made session tickets a danger (openssl/openssl#10880): they send,

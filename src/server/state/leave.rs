@@ -33,9 +33,23 @@ pub(crate) struct Leave {
     state: AtomicU8,
     /// Ticks since the peer was told.
     ticks: AtomicU8,
-    /// Ticks since then, or since it was last held up.
-    flowing_ticks: AtomicU8,
+    /// The moments that it has had since it was last held up, in ticks of [`BEHIND`].
+    flowing: AtomicU8,
 }
+
+/// Whom a handler waits for, as a tick finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// For the buffer or a rate limit, or it has too much to read.
+    HeldUp,
+    /// For a processor: there is something that it has not read, or not worked off.
+    Behind,
+    /// For the peer.
+    Idle,
+}
+
+/// Whoever is behind has so many times the moment of whoever is idle.
+const BEHIND: u8 = 4;
 
 impl Leave {
     /// Nothing is ever written to the peer, so a drain may tell it at once that nothing more is
@@ -91,41 +105,36 @@ impl Leave {
     }
 
     /// Whether the peer is read on from: for a moment, and then until it was not held up for such a
-    /// moment, because its handler waits for the buffer, has not noticed yet that no rate limit
-    /// holds it back any more, or has too much to read. What such a peer had sent before, and the
-    /// end of its stream, wait in its own kernel for space in the window. That is [`MAX_UNSENT`] at
-    /// most, so nobody goes on for ever.
+    /// moment. What a peer that is held up had sent before, and the end of its stream, wait in its
+    /// own kernel for space in the window. That is [`MAX_UNSENT`] at most, so nobody goes on for
+    /// ever. A handler that is behind may have got no processor since its peer was held up, or its
+    /// peer sends a byte at a time: it has [`BEHIND`] moments.
     ///
     /// To be asked with each tick: so many bytes were `read` so far.
-    pub(super) fn is_read_on(
-        &self,
-        moment: Duration,
-        is_held_up: bool,
-        read: u64,
-        has_backlog: bool,
-    ) -> bool {
-        let next = |ticks: &AtomicU8| ticks.load(Ordering::Relaxed).saturating_add(1);
-        let since_told = next(&self.ticks);
-        let since_held_up = match is_held_up || has_backlog {
-            true => 0,
-            false => next(&self.flowing_ticks),
+    pub(super) fn is_read_on(&self, moment: Duration, flow: Flow, read: u64) -> bool {
+        let ticks = self.ticks.load(Ordering::Relaxed).saturating_add(1);
+        let flowing = self.flowing.load(Ordering::Relaxed);
+        let flowing = match flow {
+            Flow::HeldUp => 0,
+            Flow::Behind => flowing.saturating_add(1),
+            Flow::Idle => flowing.saturating_add(BEHIND),
         };
-        self.ticks.store(since_told, Ordering::Relaxed);
-        self.flowing_ticks.store(since_held_up, Ordering::Relaxed);
-        let is_in_moment = |ticks: u8| TICK * u32::from(ticks) < moment;
-        if is_in_moment(since_told) || !is_in_moment(since_held_up) {
-            return is_in_moment(since_told);
+        self.ticks.store(ticks, Ordering::Relaxed);
+        self.flowing.store(flowing, Ordering::Relaxed);
+        if TICK * u32::from(ticks) < moment {
+            return true;
         }
         let left = self
             .last_byte
             .load(Ordering::Relaxed)
             .wrapping_sub(read as u32);
-        left.cast_signed() > 0
+        TICK * u32::from(flowing) < moment * u32::from(BEHIND) && left.cast_signed() > 0
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::Flow::{Behind, HeldUp, Idle};
     use super::*;
 
     const MOMENT: Duration = Duration::from_millis(250);
@@ -146,14 +155,11 @@ mod tests {
 
     #[test]
     fn whoever_is_silent_or_trickles_has_a_moment() {
-        assert_eq!(
-            ticks(&told(), |it| it.is_read_on(MOMENT, false, 1000, false)),
-            2
-        );
+        assert_eq!(ticks(&told(), |it| it.is_read_on(MOMENT, Idle, 1000)), 2);
         let mut read = 1000;
         let trickles = ticks(&told(), |it| {
             read += 1;
-            it.is_read_on(MOMENT, false, read, false)
+            it.is_read_on(MOMENT, Idle, read)
         });
         assert_eq!(trickles, 2);
     }
@@ -161,38 +167,39 @@ mod tests {
     #[test]
     fn whoever_is_held_up_is_read_on_from_until_a_moment_after_that() {
         let leave = told();
-        assert_eq!(
-            ticks(&leave, |it| it.is_read_on(MOMENT, true, 1000, true)),
-            100
-        );
-        assert_eq!(
-            ticks(&leave, |it| it.is_read_on(MOMENT, false, 1000, false)),
-            2
-        );
         let mut read = 1000;
-        let has_much = |it: &Leave| {
+        let is_held_up = |it: &Leave| {
             read += 1000;
-            it.is_read_on(MOMENT, false, read, true)
+            it.is_read_on(MOMENT, HeldUp, read)
         };
-        assert_eq!(ticks(&told(), has_much), 100);
+        assert_eq!(ticks(&leave, is_held_up), 100);
+        assert_eq!(ticks(&leave, |it| it.is_read_on(MOMENT, Idle, 1000)), 2);
+    }
+
+    #[test]
+    fn whoever_is_behind_has_four_moments_after_each_hold_up_and_no_more() {
+        let leave = told();
+        for _ in 0..3 {
+            assert!(leave.is_read_on(MOMENT, HeldUp, 1000));
+            assert_eq!(ticks(&leave, |it| it.is_read_on(MOMENT, Behind, 1000)), 9);
+        }
+        let leave = told();
+        let mut flows = [Behind, Idle].into_iter().cycle();
+        let by_turns = ticks(&leave, |it| {
+            it.is_read_on(MOMENT, flows.next().unwrap(), 1000)
+        });
+        assert_eq!(by_turns, 3);
     }
 
     #[test]
     fn nobody_goes_on_behind_what_its_kernel_can_have_held() {
         for read in [1000, u64::from(u32::MAX) - 1, 1 << 40] {
             let last = read + 500 + MAX_UNSENT;
-            for has_backlog in [true, false] {
-                let leave = told_after(read);
-                assert_eq!(
-                    ticks(&leave, |it| it.is_read_on(MOMENT, true, last, has_backlog)),
-                    2
-                );
-            }
             let leave = told_after(read);
-            assert_eq!(
-                ticks(&leave, |it| it.is_read_on(MOMENT, true, last - 1, true)),
-                100
-            );
+            assert_eq!(ticks(&leave, |it| it.is_read_on(MOMENT, HeldUp, last)), 2);
+            let leave = told_after(read);
+            let before = |it: &Leave| it.is_read_on(MOMENT, HeldUp, last - 1);
+            assert_eq!(ticks(&leave, before), 100);
         }
     }
 }

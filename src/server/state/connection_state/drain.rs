@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{ConnectionState, DRAIN_DUE, DRAINED, OPENING};
 use crate::policy::Activity;
 use crate::server::peer::Peer;
-use crate::server::state::leave::LATE_WAIT;
+use crate::server::state::leave::{Flow, LATE_WAIT};
 
 impl ConnectionState {
     /// Whether a drain has begun; the connection may still be let off while it opens.
@@ -134,18 +134,22 @@ impl ConnectionState {
     }
 
     /// Whether the drain reads on from a peer that was told that the server leaves, for a `moment`
-    /// at least ([`Leave::is_read_on`]). For the watchdog alone, once a tick.
+    /// at least ([`Leave::is_read_on`](super::Leave::is_read_on)). For the watchdog alone, once a tick.
     pub(crate) fn is_read_on(&self, moment: Duration) -> bool {
         if !self.leave.is_told() || self.is_draining() {
             return false;
         }
-        let (read, has_backlog) = (self.counts().bytes, self.has_backlog());
-        self.leave
-            .is_read_on(moment, self.is_held_up(), read, has_backlog)
+        let waits_for_peer = |activity| matches!(activity, Activity::Reading | Activity::Delayed);
+        let flow = match self.sample().activity {
+            _ if self.is_held_up() || self.has_backlog() => Flow::HeldUp,
+            activity if waits_for_peer(activity) && self.unread_bytes() == 0 => Flow::Idle,
+            _ => Flow::Behind,
+        };
+        self.leave.is_read_on(moment, flow, self.counts().bytes)
     }
 
     /// Bytes that the kernel has received of a peer, and that no read of a drain brings any more.
-    /// Waits a moment for them where the peer was [cut](Leave::set_cut). Otherwise the kernel answers
+    /// Waits a moment for them where the peer was [cut](super::Leave::set_cut). Otherwise the kernel answers
     /// what comes with a reset once both directions are shut down, keeps none of it and does not say
     /// how much it was: one byte at least.
     pub(crate) fn late_unread_bytes(&self) -> u64 {
