@@ -37,9 +37,10 @@ impl ConnectionState {
     }
 
     /// As [`drain`](ConnectionState::drain), for a peer that was told that the server leaves. While
-    /// its handler has much to read, the socket stays open for that: behind a shutdown(2) the kernel
-    /// gives a sender no more space in the window, so that nobody would know what it still had. To
-    /// be called with each tick until the handler has returned: one that finds nothing is woken.
+    /// its handler has much to read, the socket stays open for that: behind a shutdown(2) the
+    /// kernel gives a sender no more space in the window, so that nobody would know what it still
+    /// had. To be called with each tick until the handler has returned: one that finds nothing is
+    /// woken.
     pub(crate) fn end_leave(&self) {
         if !self.leave.is_told() {
             return self.drain();
@@ -134,7 +135,7 @@ impl ConnectionState {
     }
 
     /// Whether the drain reads on from a peer that was told that the server leaves, for a `moment`
-    /// at least ([`Leave::is_read_on`](super::Leave::is_read_on)). For the watchdog alone, once a tick.
+    /// at least (`Leave::is_read_on`). For the watchdog alone, once a tick.
     pub(crate) fn is_read_on(&self, moment: Duration) -> bool {
         if !self.leave.is_told() || self.is_draining() {
             return false;
@@ -149,9 +150,9 @@ impl ConnectionState {
     }
 
     /// Bytes that the kernel has received of a peer, and that no read of a drain brings any more.
-    /// Waits a moment for them where the peer was [cut](super::Leave::set_cut). Otherwise the kernel answers
-    /// what comes with a reset once both directions are shut down, keeps none of it and does not say
-    /// how much it was: one byte at least.
+    /// Waits a moment for them where the peer was cut (`Leave::is_cut`). Otherwise the kernel
+    /// answers what comes with a reset once both directions are shut down, keeps none of it and
+    /// does not say how much it was: one byte at least.
     pub(crate) fn late_unread_bytes(&self) -> u64 {
         if self.leave.is_cut() {
             self.poll_readable(LATE_WAIT);
