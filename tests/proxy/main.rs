@@ -14,6 +14,7 @@ mod heads;
 // A part of it is used here.
 #[allow(dead_code)]
 mod authority;
+#[cfg(any(feature = "cli", feature = "tls"))]
 mod before;
 mod behind;
 #[cfg(feature = "cli")]

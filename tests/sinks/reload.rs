@@ -1,7 +1,6 @@
 //! SIGHUP again and again while the program rotates its file, and while old ones are compressed.
 
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -35,10 +34,10 @@ fn bytes(path: &Path) -> Vec<u8> {
     let read = fs::read(path).unwrap();
     #[cfg(feature = "gzip")]
     if path.extension().is_some_and(|extension| extension == "gz") {
+        use std::io;
+
         let mut unpacked = Vec::new();
-        flate2::read::GzDecoder::new(&read[..])
-            .read_to_end(&mut unpacked)
-            .unwrap();
+        io::copy(&mut flate2::read::GzDecoder::new(&read[..]), &mut unpacked).unwrap();
         return unpacked;
     }
     read

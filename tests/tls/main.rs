@@ -10,6 +10,8 @@ mod common;
 #[path = "../records/mod.rs"]
 mod records;
 
+// The program's tests use all of it.
+#[cfg_attr(not(feature = "cli"), allow(dead_code))]
 mod authority;
 mod certificates;
 mod deadlines;
