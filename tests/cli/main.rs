@@ -24,6 +24,8 @@ mod operators;
 #[cfg(feature = "cli")]
 mod outputs;
 #[cfg(feature = "cli")]
+mod refused_outputs;
+#[cfg(feature = "cli")]
 mod secrets;
 #[cfg(feature = "cli")]
 mod serve;

@@ -149,6 +149,7 @@ const LEFT_OUT: &[(&str, &[&str])] = &[
             "server/ends/connection/opening.rs",
             "server/ends/rate_limit.rs",
             "server/peers.rs",
+            "server/state/connection_state/drain.rs",
             "server/state/exits.rs",
             "server/state/handler_thread.rs",
             "server/state/leave.rs",

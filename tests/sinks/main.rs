@@ -18,6 +18,7 @@ mod pipelined;
 #[cfg(feature = "cli")]
 mod reload;
 mod rotated;
+mod rotated_faults;
 #[cfg(feature = "cli")]
 mod rotation;
 mod several;

@@ -2,7 +2,8 @@
 
 use super::super::answer::Verdict;
 use super::super::dialect::Dialect;
-use super::{is_again, judged, loki};
+use super::answers::{is_again, judged};
+use super::loki;
 
 /// Whoever blocks what comes in takes no message, whatever the status says.
 #[test]
