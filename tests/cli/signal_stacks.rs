@@ -31,6 +31,10 @@ fn are_ignored(pid: u32) -> [bool; 2] {
 /// The mappings that 50 connections take.
 fn mappings_of_50(launch: Launch) -> u64 {
     let mut child = launch.start();
+    // A thread of the server's own that has not run yet has no signal stack yet.
+    wait_until("all threads in their first wait", DEADLINE, || {
+        proc::is_asleep(child.pid())
+    });
     let (mappings, threads) = (proc::mappings(child.pid()), proc::threads(child.pid()));
     let clients = client::connect_many(child.addr(), 50);
     wait_until("the threads of all connections", DEADLINE, || {
