@@ -69,7 +69,7 @@ mod tests {
         activity: Activity::Reading,
         turns: 1,
         bytes: 0,
-        wire_reads: 0,
+        wire_bytes: 0,
         frames: 0,
         inside: false,
     };
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn bytes_of_the_wire_put_off_who_is_silent_and_do_not_make_anybody_stay() {
         let comes = Sample {
-            wire_reads: 1,
+            wire_bytes: 1,
             ..SAYS_NOTHING
         };
         let mut watch = waited(SAYS_NOTHING, 599);

@@ -87,9 +87,9 @@ pub struct Sample {
     pub turns: u32,
     /// Bytes read so far.
     pub bytes: u64,
-    /// Grows with each read of what a session encrypts, also where that was no whole record and
-    /// brought no byte of the peer's own. Stays 0 without a session.
-    pub wire_reads: u32,
+    /// Bytes read so far of what a session encrypts, of which the low bits: they grow also where
+    /// there was no whole record, and no byte of the peer's own. Stays 0 without a session.
+    pub wire_bytes: u32,
     /// Frames finished so far.
     pub frames: u64,
     /// An unfinished frame has begun.
@@ -99,7 +99,7 @@ pub struct Sample {
 impl Sample {
     /// Whether the peer has sent nothing since `before`: no byte of its own, nor any below them.
     fn is_silent_since(&self, before: &Sample) -> bool {
-        self.bytes == before.bytes && self.wire_reads == before.wire_reads
+        self.bytes == before.bytes && self.wire_bytes == before.wire_bytes
     }
 }
 

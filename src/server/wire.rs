@@ -63,6 +63,8 @@ pub(crate) enum Failed {
     Gone,
     /// The peer has broken the protocol, in words.
     Peer(String),
+    /// The peer does not go on, as it says by an alert, in words.
+    Refused(String),
     /// The peer may not stay, in words.
     NotAllowed(String),
 }

@@ -2,6 +2,7 @@
 //! cannot speak with us is told of in words.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use crate::common::certificates::Certificates;
@@ -155,6 +156,29 @@ fn openssl_with_its_certificate_is_known_by_its_name() {
     drop(client);
     child.wait_until_all_ended();
     child.terminate().assert_code(0);
+}
+
+/// A drain ends its stream without a goodbye, since more may be on its way. openssl calls that a
+/// decode error, which is no fault of its own.
+#[test]
+fn openssl_that_has_just_sent_something_has_broken_no_protocol_at_a_drain() {
+    let Some(openssl) = installed("openssl") else {
+        return;
+    };
+    let certificates = Certificates::new();
+    let mut child = start(&certificates, &[]);
+    let mut command = Command::new(openssl);
+    command.args(["s_client", "-connect", &child.addr().to_string(), "-quiet"]);
+    let spawned = command.stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut client = crate::common::guard::Guarded(spawned.stderr(Stdio::null()).spawn().unwrap());
+    let stdin = client.0.stdin.as_mut().unwrap();
+    stdin.write_all(b"a line\n").unwrap();
+    wait_until("the line", DEADLINE, || child.stdout_len() == 7);
+    let exit = child.terminate();
+    exit.assert_code(0);
+    exit.assert_closes();
+    assert_eq!(exit.u64("connections.ended.unclosed"), 1, "{exit}");
+    assert!(!exit.stderr.contains("WARN"), "{exit}");
 }
 
 // ---- ncat, socat

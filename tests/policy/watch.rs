@@ -101,7 +101,7 @@ impl Connection {
     /// A read of the wire that brought no byte of the peer's own.
     fn wire(&mut self) {
         self.turn(Activity::Working);
-        self.shows.wire_reads = self.shows.wire_reads.wrapping_add(1);
+        self.shows.wire_bytes = self.shows.wire_bytes.wrapping_add(1);
         self.turn(Activity::Reading);
     }
 
@@ -216,7 +216,7 @@ fn bytes_of_the_wire_put_off_silence_and_no_deadline_of_a_frame() {
     };
     for (limits, breach) in [(idle(60), Breach::Idle), (first_byte, Breach::FirstByte)] {
         let mut connection = Connection::new(Activity::Reading, limits);
-        connection.shows.wire_reads = u32::MAX - 50;
+        connection.shows.wire_bytes = u32::MAX - 50;
         connection.step(TICK);
         for _ in 0..100 {
             connection.wire();

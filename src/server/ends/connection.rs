@@ -34,9 +34,6 @@ use crate::server::state::logger::Logger;
 use crate::server::state::turns::Turn;
 use crate::server::tls::Incoming;
 
-/// How long a handler that a rate limit holds back sleeps before it looks for a drain.
-const PAUSE_SLICE: Duration = Duration::from_millis(200);
-
 /// A handler's connection: reads from the peer and writes to it.
 ///
 /// [`Read`] and [`Write`] are implemented for `&Connection`, too, as they are for
@@ -441,21 +438,24 @@ impl Connection {
         }
     }
 
-    /// Sleeps in poll(2), which the peer's end wakes, and returns whether the peer's stream is
-    /// over. An abort shuts the socket down, which wakes poll(2), too; so does a drain, unless it
-    /// reads on: a shutdown(2) for writing wakes nobody.
+    /// Sleeps until then, or until the peer's stream is over, and returns whether it is. Not in
+    /// poll(2): a drain that reads on shuts the socket down for writing only, which wakes nobody.
+    /// So the watchdog looks for the peer's end, with each tick.
     fn pause(&self, until: Deadline) -> bool {
         self.state.enter(Activity::Pausing);
-        let mut is_over = false;
-        while !is_over && !self.is_leaving() {
-            match until.remaining(PAUSE_SLICE) {
-                Some(left) => is_over = self.state.poll_peer_gone_within(left),
+        let is_over = || self.state.peer_gone() || self.is_leaving();
+        if !self.is_leaving() && self.state.poll_peer_gone() {
+            self.state.set_peer_gone();
+        }
+        while !is_over() {
+            match until.remaining(MAX_PARK) {
+                Some(left) => std::thread::park_timeout(left),
                 None => break,
             }
         }
         self.state.enter(Activity::Working);
         // The end may be our own shutdown(2).
-        is_over && !self.is_draining()
+        self.state.peer_gone() && !self.is_draining()
     }
 
     /// Sleeps before a delayed read. A drain, an abort and the watchdog's end of the delay unpark

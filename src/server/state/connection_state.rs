@@ -126,8 +126,8 @@ struct Published {
     inside_record: AtomicBool,
     /// Records of a session that were read.
     records: AtomicU32,
-    /// Reads below a session that brought something.
-    wire_reads: AtomicU32,
+    /// Bytes read below a session: the low bits.
+    wire_bytes: AtomicU32,
     bytes: AtomicU64,
     reads: AtomicU64,
     frames: AtomicU64,
@@ -196,6 +196,8 @@ pub(crate) struct ConnectionState {
     may_be_delayed: AtomicBool,
     /// The reads at the watchdog's last tick.
     seen_reads: AtomicU64,
+    /// Ticks until then without any.
+    quiet_ticks: AtomicU8,
     pub(crate) wait: Mutex<WaitState>,
 }
 
@@ -219,6 +221,7 @@ impl ConnectionState {
             leave: Leave::default(),
             may_be_delayed: AtomicBool::new(false),
             seen_reads: AtomicU64::new(0),
+            quiet_ticks: AtomicU8::new(0),
             wait: Mutex::new(WaitState::None),
         }
     }
@@ -321,11 +324,11 @@ impl ConnectionState {
     }
 
     /// The peer has sent something of which a session may make nothing yet.
-    pub(crate) fn add_wire_read(&self) {
-        let reads = self.published.wire_reads.load(Ordering::Relaxed);
+    pub(crate) fn add_wire_bytes(&self, n: usize) {
+        let bytes = self.published.wire_bytes.load(Ordering::Relaxed);
         self.published
-            .wire_reads
-            .store(reads.wrapping_add(1), Ordering::Relaxed);
+            .wire_bytes
+            .store(bytes.wrapping_add(n as u32), Ordering::Relaxed);
     }
 
     pub(crate) fn allow_delay(&self) {
@@ -359,10 +362,26 @@ impl ConnectionState {
         }
     }
 
-    /// Reads that brought something since the last call, for the watchdog alone.
+    /// Reads that brought something since the last call, for the watchdog alone, once a tick.
     pub(crate) fn take_new_reads(&self) -> u64 {
         let reads = self.published.reads.load(Ordering::Relaxed);
-        reads - self.seen_reads.swap(reads, Ordering::Relaxed)
+        let new = reads - self.seen_reads.load(Ordering::Relaxed);
+        let quiet_ticks = match new {
+            0 => self.quiet_ticks.load(Ordering::Relaxed).saturating_add(1),
+            _ => 0,
+        };
+        self.quiet_ticks.store(quiet_ticks, Ordering::Relaxed);
+        self.seen_reads.store(reads, Ordering::Relaxed);
+        new
+    }
+
+    /// Ticks without any read that brought something.
+    fn quiet_ticks(&self) -> u8 {
+        let reads = self.published.reads.load(Ordering::Relaxed);
+        match reads == self.seen_reads.load(Ordering::Relaxed) {
+            true => self.quiet_ticks.load(Ordering::Relaxed),
+            false => 0,
+        }
     }
 
     pub(crate) fn messages(&self) -> u64 {
@@ -387,7 +406,7 @@ impl ConnectionState {
             activity: activity_of(word & ((1 << ACTIVITY_BITS) - 1)),
             turns: word >> ACTIVITY_BITS,
             bytes: self.published.bytes.load(Ordering::Relaxed),
-            wire_reads: self.published.wire_reads.load(Ordering::Relaxed),
+            wire_bytes: self.published.wire_bytes.load(Ordering::Relaxed),
             frames: self.frames() + u64::from(records),
             inside: inside || inside_record,
         }
@@ -504,10 +523,12 @@ impl ConnectionState {
     }
 
     /// Tells a peer that has a session that nothing follows, as far as the kernel takes that at
-    /// once. Where the connection was cut, the kernel takes nothing.
+    /// once. Where the connection was cut, the kernel takes nothing. Nor does it behind a leave: a
+    /// try would only take the error away that says of bytes that were refused.
     pub(crate) fn close_session(&self) {
-        if let Some(session) = self.session() {
-            session.close(self);
+        match self.session() {
+            Some(session) if !self.leave.is_told() => session.close(self),
+            _ => {}
         }
     }
 

@@ -13,11 +13,11 @@ const TOLD: u8 = 2;
 const REFUSED: u8 = 4;
 /// The drain has let the peer in, with more than our kernel holds.
 const LATE: u8 = 8;
-/// The drain has ended the reading from the peer, of which there was much to read.
+/// The drain has ended the reading from the peer, which was not idle.
 const CUT: u8 = 16;
 
-/// How long is waited for what a peer's own kernel has for our window.
-pub(crate) const LATE_WAIT: Duration = Duration::from_millis(10);
+/// How long is waited for what a peer's own kernel has for our window: longer than a round trip.
+pub(crate) const LATE_WAIT: Duration = Duration::from_millis(100);
 
 /// The most that a sender's kernel holds of what it was given and has not sent, unless somebody has
 /// set more (tcp(7), `tcp_wmem`).
@@ -29,12 +29,16 @@ pub(crate) const MAX_UNSENT: u64 = 4 << 20;
 pub(crate) struct Leave {
     /// Up to this count of bytes it is read on from a peer that is held up: it had sent no more.
     last_byte: AtomicU32,
+    /// The count at the last tick.
+    seen: AtomicU32,
     /// [`ONE_WAY`], [`TOLD`], [`REFUSED`], [`LATE`] and [`CUT`].
     state: AtomicU8,
     /// Ticks since the peer was told.
     ticks: AtomicU8,
-    /// The moments that it has had since it was last held up, in ticks of [`BEHIND`].
-    flowing: AtomicU8,
+    /// Ticks since it last brought something.
+    idle_ticks: AtomicU8,
+    /// Ticks since it was last held up.
+    flowing_ticks: AtomicU8,
 }
 
 /// Whom a handler waits for, as a tick finds it.
@@ -48,8 +52,10 @@ pub(super) enum Flow {
     Idle,
 }
 
-/// Whoever is behind has so many times the moment of whoever is idle.
-const BEHIND: u8 = 4;
+/// Whoever is not held up has so many moments.
+const MAX_MOMENTS: u32 = 4;
+/// Whoever brings less with a tick is idle: a sender of single bytes.
+const MIN_PER_TICK: u32 = 1 << 10;
 
 impl Leave {
     /// Nothing is ever written to the peer, so a drain may tell it at once that nothing more is
@@ -68,6 +74,7 @@ impl Leave {
         let left = unread.min(1 << 30) + MAX_UNSENT;
         self.last_byte
             .store((read + left) as u32, Ordering::Relaxed);
+        self.seen.store(read as u32, Ordering::Relaxed);
         self.state.fetch_or(TOLD, Ordering::AcqRel);
     }
 
@@ -94,41 +101,59 @@ impl Leave {
         self.state.load(Ordering::Acquire) & LATE != 0
     }
 
-    pub(super) fn set_cut(&self) {
+    /// The reading from the peer is ended, and there may be more to read.
+    pub(crate) fn set_cut(&self) {
         self.state.fetch_or(CUT, Ordering::AcqRel);
     }
 
-    /// Whether the drain has ended the reading from the peer while there was much to read: it may
-    /// be one that goes on.
+    /// Whether the drain has ended the reading from a peer that was not idle: it may be one that
+    /// goes on.
     pub(super) fn is_cut(&self) -> bool {
         self.state.load(Ordering::Acquire) & CUT != 0
     }
 
-    /// Whether the peer is read on from: for a moment, and then until it was not held up for such a
-    /// moment. What a peer that is held up had sent before, and the end of its stream, wait in its
-    /// own kernel for space in the window. That is [`MAX_UNSENT`] at most, so nobody goes on for
-    /// ever. A handler that is behind may have got no processor since its peer was held up, or its
-    /// peer sends a byte at a time: it has [`BEHIND`] moments.
+    /// Whether the peer is read on from: for a moment, and then until it was idle for one. What a
+    /// peer had sent before, and the end of its stream, wait in its own kernel for space in the
+    /// window while it is held up. That is [`MAX_UNSENT`] at most, so nobody goes on for ever. Not
+    /// held up, it has [`MAX_MOMENTS`]: its handler may have got no processor, what it has sent may
+    /// be on a long way, or it sends a little now and then.
     ///
     /// To be asked with each tick: so many bytes were `read` so far.
     pub(super) fn is_read_on(&self, moment: Duration, flow: Flow, read: u64) -> bool {
-        let ticks = self.ticks.load(Ordering::Relaxed).saturating_add(1);
-        let flowing = self.flowing.load(Ordering::Relaxed);
-        let flowing = match flow {
+        let next = |ticks: &AtomicU8| ticks.load(Ordering::Relaxed).saturating_add(1);
+        let ticks = next(&self.ticks);
+        let seen = self.seen.swap(read as u32, Ordering::Relaxed);
+        let flow = match flow {
+            Flow::Idle if (read as u32).wrapping_sub(seen) >= MIN_PER_TICK => Flow::Behind,
+            flow => flow,
+        };
+        let idle_ticks = match flow {
+            Flow::Idle => next(&self.idle_ticks),
+            _ => 0,
+        };
+        let flowing_ticks = match flow {
             Flow::HeldUp => 0,
-            Flow::Behind => flowing.saturating_add(1),
-            Flow::Idle => flowing.saturating_add(BEHIND),
+            _ => next(&self.flowing_ticks),
         };
         self.ticks.store(ticks, Ordering::Relaxed);
-        self.flowing.store(flowing, Ordering::Relaxed);
-        if TICK * u32::from(ticks) < moment {
+        self.idle_ticks.store(idle_ticks, Ordering::Relaxed);
+        self.flowing_ticks.store(flowing_ticks, Ordering::Relaxed);
+        let has_lasted = |ticks: u8, time: Duration| TICK * u32::from(ticks) >= time;
+        if !has_lasted(ticks, moment) {
             return true;
         }
         let left = self
             .last_byte
             .load(Ordering::Relaxed)
             .wrapping_sub(read as u32);
-        TICK * u32::from(flowing) < moment * u32::from(BEHIND) && left.cast_signed() > 0
+        let has_had_its_time = has_lasted(idle_ticks, moment)
+            || has_lasted(flowing_ticks, moment * MAX_MOMENTS)
+            || left.cast_signed() <= 0;
+        let is_read_on = !has_had_its_time;
+        if !is_read_on && flow != Flow::Idle {
+            self.set_cut();
+        }
+        is_read_on
     }
 }
 
@@ -173,11 +198,11 @@ mod tests {
             it.is_read_on(MOMENT, HeldUp, read)
         };
         assert_eq!(ticks(&leave, is_held_up), 100);
-        assert_eq!(ticks(&leave, |it| it.is_read_on(MOMENT, Idle, 1000)), 2);
+        assert_eq!(ticks(&leave, |it| it.is_read_on(MOMENT, Idle, read)), 2);
     }
 
     #[test]
-    fn whoever_is_behind_has_four_moments_after_each_hold_up_and_no_more() {
+    fn whoever_is_behind_or_brings_something_has_four_moments_after_each_hold_up() {
         let leave = told();
         for _ in 0..3 {
             assert!(leave.is_read_on(MOMENT, HeldUp, 1000));
@@ -189,7 +214,13 @@ mod tests {
             flow = if flow == Idle { Behind } else { Idle };
             it.is_read_on(MOMENT, flow, 1000)
         });
-        assert_eq!(by_turns, 3);
+        assert_eq!(by_turns, 9);
+        let mut read = 1000;
+        let brings = ticks(&told(), |it| {
+            read += u64::from(MIN_PER_TICK);
+            it.is_read_on(MOMENT, Idle, read)
+        });
+        assert_eq!(brings, 9);
     }
 
     #[test]

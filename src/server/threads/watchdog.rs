@@ -230,12 +230,15 @@ impl Watchdog {
         let visit = |state: &Arc<ConnectionState>, sample: Sample, watch: &Watch, finding| {
             longest = longest.max(watch.waiting());
             self.crowding.step(state.take_new_reads(), elapsed);
-            if looks_for_gone
-                && sample.activity == Activity::Sending
-                && !state.peer_gone()
-                && state.poll_peer_gone()
-            {
+            let looks = match sample.activity {
+                Activity::Sending => looks_for_gone,
+                // Its rate limit slows down nobody any more.
+                Activity::Pausing => !shared.lifecycle.is_stopping(),
+                _ => false,
+            };
+            if looks && !state.peer_gone() && state.poll_peer_gone() {
                 state.set_peer_gone();
+                state.unpark();
             }
             let index = state.listener.index();
             let listener = (index, &shared.listeners[index]);

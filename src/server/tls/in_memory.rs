@@ -85,7 +85,9 @@ impl InMemory {
             Ok(Plain::End) => End::Closed,
             Ok(Plain::Unclosed) | Err(Failed::Silent | Failed::Gone) => End::Cut,
             Ok(Plain::Nothing) | Err(Failed::Ended(_)) => End::Not,
-            Err(Failed::Peer(why) | Failed::NotAllowed(why)) => End::Failed(why),
+            Err(Failed::Peer(why) | Failed::Refused(why) | Failed::NotAllowed(why)) => {
+                End::Failed(why)
+            }
         };
         if !self.has_shaken_hands && end != End::Not {
             self.failed = Some(end.clone());

@@ -98,6 +98,8 @@ pub(crate) struct Incoming {
     records: u32,
     is_closed: bool,
     failed: Option<String>,
+    /// It has failed by an alert of the peer.
+    is_refused: bool,
 }
 
 impl Incoming {
@@ -109,6 +111,14 @@ impl Incoming {
     /// Bytes that were read of the wire and that no reader got: ciphertext or plaintext.
     pub(crate) fn unread_bytes(&self) -> u64 {
         (self.end - self.start + self.plain.len() - self.plain_start) as u64
+    }
+
+    fn failure(&self) -> Option<Failed> {
+        let failed = self.failed.clone()?;
+        Some(match self.is_refused {
+            true => Failed::Refused(failed),
+            false => Failed::Peer(failed),
+        })
     }
 
     pub(super) fn held_bytes(&self) -> usize {
@@ -268,8 +278,8 @@ impl Session {
                 self.decrypt(inner, incoming, &mut []);
                 (!inner.connection.is_handshaking(), inner.flush(wire))
             };
-            if let Some(failed) = &incoming.failed {
-                return Err(Failed::Peer(failed.clone()));
+            if let Some(failed) = incoming.failure() {
+                return Err(failed);
             }
             flushed.map_err(|_| Failed::Gone)?;
             while !self.has_sent_all() {
@@ -338,8 +348,8 @@ impl Session {
             if len == buf.len() || len > 0 && (is_over || !may_be_more) {
                 return Ok(Plain::Bytes(len));
             }
-            if let Some(failed) = &incoming.failed {
-                return Err(Failed::Peer(failed.clone()));
+            if let Some(failed) = incoming.failure() {
+                return Err(failed);
             }
             if incoming.is_closed {
                 return Ok(Plain::End);
@@ -455,7 +465,10 @@ impl Session {
                 }
                 // Early data is off.
                 Ok(_) => return Err("early data, which is not taken".to_owned()),
-                Err(error) => return Err(words::of(&error, self.min_version)),
+                Err(error) => {
+                    incoming.is_refused = matches!(error, rustls::Error::AlertReceived(_));
+                    return Err(words::of(&error, self.min_version));
+                }
             }
         }
     }

@@ -141,7 +141,11 @@ impl Connection {
     /// with TLS 1.2 the first of them come a round trip after the handshake.
     fn end_opening(&self) {
         // Behind a window that is full nothing comes before it is read.
-        if self.state.is_drain_due() && !self.state.has_backlog() {
+        let has_come = match self.state.session() {
+            Some(_) => self.state.has_backlog(),
+            None => self.state.unread_bytes() > 0,
+        };
+        if self.state.is_drain_due() && !has_come {
             let until = self.shared.lifecycle.opening_deadline(false);
             let wait = until.remaining(MAX_PARK).unwrap_or_default();
             self.state.poll_peer_gone_within(wait);

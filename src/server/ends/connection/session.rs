@@ -74,7 +74,7 @@ impl Wire for Raw<'_> {
                     Some(0) => return Ok(Received::End),
                     Some(read) => {
                         connection.use_allowance(read);
-                        state.add_wire_read();
+                        state.add_wire_bytes(read);
                         return Ok(Received::Bytes(read));
                     }
                     None if !waits => return Ok(Received::Nothing),
@@ -131,7 +131,9 @@ impl Connection {
                     "the client has gone inside the TLS handshake",
                 ))
             }
-            Err(Failed::Peer(why)) => Err(not_opened(EndReason::HandshakeFailed, why)),
+            Err(Failed::Peer(why) | Failed::Refused(why)) => {
+                Err(not_opened(EndReason::HandshakeFailed, why))
+            }
             Err(Failed::NotAllowed(why)) => Err(not_opened(EndReason::NotAllowed, why)),
         }
     }
@@ -159,6 +161,11 @@ impl Connection {
         let got = session.read(incoming, &raw, buf, waits);
         let (records, is_inside) = incoming.progress();
         self.state.record_progress(records, is_inside);
+        let got = match got {
+            // OpenSSL answers so to an end that has no goodbye.
+            Err(Failed::Refused(_)) if self.has_taken_leave() => Ok(Plain::Unclosed),
+            got => got,
+        };
         let (reason, why) = match got {
             Ok(Plain::Bytes(read)) => {
                 self.has_read(read);
@@ -174,7 +181,9 @@ impl Connection {
                 self.end.set(Some(EndReason::Unclosed));
                 return Err(Ended(EndReason::Unclosed).into_io());
             }
-            Err(Failed::Peer(why) | Failed::NotAllowed(why)) => (EndReason::ProtocolError, why),
+            Err(Failed::Peer(why) | Failed::Refused(why) | Failed::NotAllowed(why)) => {
+                (EndReason::ProtocolError, why)
+            }
             Err(Failed::Silent | Failed::Gone) => (EndReason::ProtocolError, String::new()),
         };
         self.end.set(Some(reason));

@@ -9,6 +9,9 @@ use crate::policy::Activity;
 use crate::server::peer::Peer;
 use crate::server::state::leave::{Flow, LATE_WAIT};
 
+/// Ticks after which nothing is on its way any more from a peer of which nothing has come.
+const QUIET_TICKS: u8 = 10;
+
 impl ConnectionState {
     /// Whether a drain has begun; the connection may still be let off while it opens.
     pub(crate) fn is_drain_due(&self) -> bool {
@@ -36,8 +39,8 @@ impl ConnectionState {
         }
     }
 
-    /// As [`drain`](ConnectionState::drain), for a peer that was told that the server leaves. While
-    /// its handler has much to read, the socket stays open for that: behind a shutdown(2) the
+    /// As [`drain`](ConnectionState::drain), for a peer that was told that the server leaves. Where
+    /// it was not idle the socket stays open for what is to be read: behind a shutdown(2) the
     /// kernel gives a sender no more space in the window, so that nobody would know what it still
     /// had. To be called with each tick until the handler has returned: one that finds nothing is
     /// woken.
@@ -45,12 +48,12 @@ impl ConnectionState {
         if !self.leave.is_told() {
             return self.drain();
         }
-        let has_backlog = self.has_backlog();
         let is_first = self.begin_drain();
-        let finds_nothing = || self.is_reading() && self.unread_bytes() == 0;
-        if is_first && has_backlog {
-            self.leave.set_cut();
-        } else if is_first || finds_nothing() {
+        let is_over = match is_first {
+            true => !self.leave.is_cut(),
+            false => self.flow() == Flow::Idle,
+        };
+        if is_over {
             let _ = self.socket.shutdown(Shutdown::Read);
         }
         if is_first {
@@ -84,13 +87,15 @@ impl ConnectionState {
             return false;
         }
         // A peer that has closed already, of which that is not to be seen yet, answers bytes with a
-        // reset, and its kernel throws away what it holds.
-        if !self.is_held_up() && !self.has_backlog() {
+        // reset, and its kernel throws away what it holds. None of that is on its way any more from
+        // one that was quiet for longer than a round trip.
+        if self.flow() == Flow::Idle && self.quiet_ticks() >= QUIET_TICKS {
             self.close_session();
         }
-        self.leave
-            .set_told(self.counts().bytes, self.unread_bytes());
-        self.socket.shutdown(Shutdown::Write).is_ok()
+        self.leave.set_told(self.came(), self.unread_bytes());
+        let is_told = self.socket.shutdown(Shutdown::Write).is_ok();
+        self.unpark();
+        is_told
     }
 
     /// As [`drain`](ConnectionState::drain), for a peer that a drain lets in: where so much has
@@ -130,8 +135,25 @@ impl ConnectionState {
         )
     }
 
-    fn is_reading(&self) -> bool {
-        self.sample().activity == Activity::Reading
+    /// Bytes that were read of the wire.
+    fn came(&self) -> u64 {
+        match self.session() {
+            Some(_) => u64::from(self.published.wire_bytes.load(Ordering::Relaxed)),
+            None => self.published.bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// For whom the handler waits.
+    fn flow(&self) -> Flow {
+        let waits_for_peer = matches!(
+            self.sample().activity,
+            Activity::Reading | Activity::Delayed
+        );
+        match waits_for_peer && self.unread_bytes() == 0 {
+            _ if self.is_held_up() || self.has_backlog() => Flow::HeldUp,
+            true => Flow::Idle,
+            false => Flow::Behind,
+        }
     }
 
     /// Whether the drain reads on from a peer that was told that the server leaves, for a `moment`
@@ -140,13 +162,7 @@ impl ConnectionState {
         if !self.leave.is_told() || self.is_draining() {
             return false;
         }
-        let waits_for_peer = |activity| matches!(activity, Activity::Reading | Activity::Delayed);
-        let flow = match self.sample().activity {
-            _ if self.is_held_up() || self.has_backlog() => Flow::HeldUp,
-            activity if waits_for_peer(activity) && self.unread_bytes() == 0 => Flow::Idle,
-            _ => Flow::Behind,
-        };
-        self.leave.is_read_on(moment, flow, self.counts().bytes)
+        self.leave.is_read_on(moment, self.flow(), self.came())
     }
 
     /// Bytes that the kernel has received of a peer, and that no read of a drain brings any more.
