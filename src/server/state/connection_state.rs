@@ -196,8 +196,6 @@ pub(crate) struct ConnectionState {
     may_be_delayed: AtomicBool,
     /// The reads at the watchdog's last tick.
     seen_reads: AtomicU64,
-    /// Ticks until then without any.
-    quiet_ticks: AtomicU8,
     pub(crate) wait: Mutex<WaitState>,
 }
 
@@ -221,7 +219,6 @@ impl ConnectionState {
             leave: Leave::default(),
             may_be_delayed: AtomicBool::new(false),
             seen_reads: AtomicU64::new(0),
-            quiet_ticks: AtomicU8::new(0),
             wait: Mutex::new(WaitState::None),
         }
     }
@@ -362,26 +359,10 @@ impl ConnectionState {
         }
     }
 
-    /// Reads that brought something since the last call, for the watchdog alone, once a tick.
+    /// Reads that brought something since the last call, for the watchdog alone.
     pub(crate) fn take_new_reads(&self) -> u64 {
         let reads = self.published.reads.load(Ordering::Relaxed);
-        let new = reads - self.seen_reads.load(Ordering::Relaxed);
-        let quiet_ticks = match new {
-            0 => self.quiet_ticks.load(Ordering::Relaxed).saturating_add(1),
-            _ => 0,
-        };
-        self.quiet_ticks.store(quiet_ticks, Ordering::Relaxed);
-        self.seen_reads.store(reads, Ordering::Relaxed);
-        new
-    }
-
-    /// Ticks without any read that brought something.
-    fn quiet_ticks(&self) -> u8 {
-        let reads = self.published.reads.load(Ordering::Relaxed);
-        match reads == self.seen_reads.load(Ordering::Relaxed) {
-            true => self.quiet_ticks.load(Ordering::Relaxed),
-            false => 0,
-        }
+        reads - self.seen_reads.swap(reads, Ordering::Relaxed)
     }
 
     pub(crate) fn messages(&self) -> u64 {

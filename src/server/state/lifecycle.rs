@@ -7,6 +7,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::server::deadline::Deadline;
 use crate::server::error::ServerError;
+use crate::server::state::leave::LATE_WAIT;
 
 /// For how long a drain waits for clients that are still opening their connections, all of them
 /// together: those of the kernel's queue come one after the other as permits come back, and none of
@@ -19,10 +20,16 @@ const OPENINGS: Duration = Duration::from_secs(5);
 /// long.
 const LEAVE: Duration = Duration::from_millis(250);
 
+/// How long is waited for what the kernel of a client from the queue has for our window, once an
+/// eighth of the drain is over.
+const SHORT_LATE_WAIT: Duration = Duration::from_millis(10);
+
 #[derive(Clone, Copy, Debug)]
 struct Drain {
     /// For so long it is read on from peers that were told that the server leaves.
     leave: Duration,
+    /// Then clients that the drain has let in are waited for a moment only.
+    late: Deadline,
     /// Then nobody is waited for who is opening a connection and has sent nothing.
     silent: Deadline,
     /// Then nobody is waited for who is opening a connection: what has come is all.
@@ -91,6 +98,7 @@ impl Lifecycle {
         let openings = handlers.min(OPENINGS);
         let next = Drain {
             leave: LEAVE.min(within / 8),
+            late: Deadline::after(within / 8),
             silent: Deadline::after(openings / 4),
             openings: Deadline::after(openings),
             handlers: Deadline::after(handlers),
@@ -102,6 +110,7 @@ impl Lifecycle {
             None => next,
             Some(set) => Drain {
                 leave: set.leave.min(next.leave),
+                late: set.late.sooner(next.late),
                 silent: set.silent.sooner(next.silent),
                 openings: set.openings.sooner(next.openings),
                 handlers: set.handlers.sooner(next.handlers),
@@ -131,6 +140,15 @@ impl Lifecycle {
                 let left = drain.openings.remaining(OPENINGS).unwrap_or_default();
                 Deadline::after(left / 4)
             }
+        }
+    }
+
+    /// For how long more is waited for of a client that the drain has let in: longer than a round
+    /// trip, but where there are many of them, that is not for those who come last.
+    pub(crate) fn late_wait(&self) -> Duration {
+        match self.inner.lock().drain {
+            Some(drain) if drain.late.has_passed() => SHORT_LATE_WAIT,
+            _ => LATE_WAIT,
         }
     }
 

@@ -50,6 +50,7 @@ impl Connection {
             return 0;
         }
         let goes_on = late.wait < LATE_WAIT;
+        late.wait = late.wait.min(self.shared.lifecycle.late_wait());
         if self.state.unread_bytes() == 0 {
             let begun = Instant::now();
             self.state.poll_readable(late.wait);

@@ -9,9 +9,6 @@ use crate::policy::Activity;
 use crate::server::peer::Peer;
 use crate::server::state::leave::{Flow, LATE_WAIT};
 
-/// Ticks after which nothing is on its way any more from a peer of which nothing has come.
-const QUIET_TICKS: u8 = 10;
-
 impl ConnectionState {
     /// Whether a drain has begun; the connection may still be let off while it opens.
     pub(crate) fn is_drain_due(&self) -> bool {
@@ -86,12 +83,8 @@ impl ConnectionState {
         if !self.leave.is_one_way() || is_let_in || self.is_opening() || self.poll_peer_gone() {
             return false;
         }
-        // A peer that has closed already, of which that is not to be seen yet, answers bytes with a
-        // reset, and its kernel throws away what it holds. None of that is on its way any more from
-        // one that was quiet for longer than a round trip.
-        if self.flow() == Flow::Idle && self.quiet_ticks() >= QUIET_TICKS {
-            self.close_session();
-        }
+        // Without the goodbye of a session: a peer that has closed already, with its end on its way
+        // to here, would answer bytes with a reset, and its kernel throw away what it holds.
         self.leave.set_told(self.came(), self.unread_bytes());
         let is_told = self.socket.shutdown(Shutdown::Write).is_ok();
         self.unpark();
@@ -170,7 +163,8 @@ impl ConnectionState {
     /// answers what comes with a reset once both directions are shut down, keeps none of it and
     /// does not say how much it was: one byte at least.
     pub(crate) fn late_unread_bytes(&self) -> u64 {
-        if self.leave.is_cut() {
+        // A client from the queue was waited for already.
+        if self.leave.is_cut() && !self.leave.is_late() {
             self.poll_readable(LATE_WAIT);
         }
         let is_reset = || matches!(self.socket.take_error(), Ok(Some(_)) | Err(_));
