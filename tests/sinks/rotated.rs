@@ -13,7 +13,6 @@ use std::time::{Duration, SystemTime};
 use crate::common::checker::Checker;
 use crate::common::client;
 use crate::common::ledger::assert_both_close;
-use crate::common::mount::MountPoint;
 use crate::common::root::is_root;
 use crate::common::small;
 use crate::common::tagged::{Cut, Tagged};
@@ -521,6 +520,7 @@ mod gzip {
     use flate2::read::GzDecoder;
 
     use super::*;
+    use crate::common::mount::MountPoint;
 
     fn options() -> FileOptions {
         File::options().rotate_size(SMALL).gzip(true)
