@@ -112,6 +112,11 @@ impl Leave {
         self.state.load(Ordering::Acquire) & CUT != 0
     }
 
+    /// Whether nothing was read since the last tick.
+    pub(super) fn brings_nothing(&self, read: u64) -> bool {
+        self.seen.swap(read as u32, Ordering::Relaxed) == read as u32
+    }
+
     /// Whether the peer is read on from: for a moment, and then until it was idle for one. What a
     /// peer had sent before, and the end of its stream, wait in its own kernel for space in the
     /// window while it is held up. That is [`MAX_UNSENT`] at most, so nobody goes on for ever. Not
@@ -221,6 +226,7 @@ mod tests {
             it.is_read_on(MOMENT, Idle, read)
         });
         assert_eq!(brings, 9);
+        assert!(!leave.brings_nothing(1001) && leave.brings_nothing(1001));
     }
 
     #[test]

@@ -40,7 +40,8 @@ impl ConnectionState {
     /// it was not idle the socket stays open for what is to be read: behind a shutdown(2) the
     /// kernel gives a sender no more space in the window, so that nobody would know what it still
     /// had. To be called with each tick until the handler has returned: one that finds nothing is
-    /// woken.
+    /// woken, and one whose read brings nothing of what the kernel counts (a Unix socket's urgent
+    /// byte).
     pub(crate) fn end_leave(&self) {
         if !self.leave.is_told() {
             return self.drain();
@@ -48,7 +49,7 @@ impl ConnectionState {
         let is_first = self.begin_drain();
         let is_over = match is_first {
             true => !self.leave.is_cut(),
-            false => self.flow() == Flow::Idle,
+            false => self.waits_for_peer() && self.leave.brings_nothing(self.came()),
         };
         if is_over {
             let _ = self.socket.shutdown(Shutdown::Read);
@@ -136,13 +137,16 @@ impl ConnectionState {
         }
     }
 
-    /// For whom the handler waits.
-    fn flow(&self) -> Flow {
-        let waits_for_peer = matches!(
+    fn waits_for_peer(&self) -> bool {
+        matches!(
             self.sample().activity,
             Activity::Reading | Activity::Delayed
-        );
-        match waits_for_peer && self.unread_bytes() == 0 {
+        )
+    }
+
+    /// For whom the handler waits.
+    fn flow(&self) -> Flow {
+        match self.waits_for_peer() && self.unread_bytes() == 0 {
             _ if self.is_held_up() || self.has_backlog() => Flow::HeldUp,
             true => Flow::Idle,
             false => Flow::Behind,
