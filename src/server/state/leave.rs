@@ -58,14 +58,22 @@ const MAX_MOMENTS: u32 = 4;
 const MIN_PER_TICK: u32 = 1 << 10;
 
 impl Leave {
+    fn mark(&self, mark: u8) {
+        self.state.fetch_or(mark, Ordering::AcqRel);
+    }
+
+    fn is_marked(&self, mark: u8) -> bool {
+        self.state.load(Ordering::Acquire) & mark != 0
+    }
+
     /// Nothing is ever written to the peer, so a drain may tell it at once that nothing more is
     /// wanted, and read on until the peer ends its stream.
     pub(crate) fn set_one_way(&self) {
-        self.state.fetch_or(ONE_WAY, Ordering::AcqRel);
+        self.mark(ONE_WAY);
     }
 
     pub(super) fn is_one_way(&self) -> bool {
-        self.state.load(Ordering::Acquire) & ONE_WAY != 0
+        self.is_marked(ONE_WAY)
     }
 
     /// The peer is told. So many of its bytes were read, and so many more has our kernel.
@@ -75,41 +83,36 @@ impl Leave {
         self.last_byte
             .store((read + left) as u32, Ordering::Relaxed);
         self.seen.store(read as u32, Ordering::Relaxed);
-        self.state.fetch_or(TOLD, Ordering::AcqRel);
+        self.mark(TOLD);
     }
 
     /// Whether the peer was told that the server leaves.
     pub(crate) fn is_told(&self) -> bool {
-        self.state.load(Ordering::Acquire) & TOLD != 0
+        self.is_marked(TOLD)
     }
 
     /// Bytes that came after the last read were refused by the kernel.
     pub(crate) fn set_refused(&self) {
-        self.state.fetch_or(REFUSED, Ordering::AcqRel);
+        self.mark(REFUSED);
     }
 
     pub(super) fn is_refused(&self) -> bool {
-        self.state.load(Ordering::Acquire) & REFUSED != 0
+        self.is_marked(REFUSED)
     }
 
     pub(super) fn set_late(&self) {
-        self.state.fetch_or(LATE, Ordering::AcqRel);
+        self.mark(LATE);
     }
 
     /// Whether the drain has let the peer in, with more than our kernel holds.
     pub(crate) fn is_late(&self) -> bool {
-        self.state.load(Ordering::Acquire) & LATE != 0
-    }
-
-    /// The reading from the peer is ended, and there may be more to read.
-    pub(crate) fn set_cut(&self) {
-        self.state.fetch_or(CUT, Ordering::AcqRel);
+        self.is_marked(LATE)
     }
 
     /// Whether the drain has ended the reading from a peer that was not idle: it may be one that
     /// goes on.
     pub(super) fn is_cut(&self) -> bool {
-        self.state.load(Ordering::Acquire) & CUT != 0
+        self.is_marked(CUT)
     }
 
     /// Whether nothing was read since the last tick.
@@ -156,7 +159,7 @@ impl Leave {
             || left.cast_signed() <= 0;
         let is_read_on = !has_had_its_time;
         if !is_read_on && flow != Flow::Idle {
-            self.set_cut();
+            self.mark(CUT);
         }
         is_read_on
     }

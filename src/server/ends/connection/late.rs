@@ -44,12 +44,10 @@ impl Connection {
     /// own kernel can have held. What that has comes as soon as there is space in the window, so it
     /// is waited for a moment: others wait for this one's permit.
     pub(super) fn late_bytes(&self) -> u64 {
-        let leave = &self.state.leave;
         let mut late = self.late.get();
-        if !leave.is_late() || late.is_over() {
+        if !self.state.leave.is_late() || late.is_over() {
             return 0;
         }
-        let goes_on = late.wait < LATE_WAIT;
         late.wait = late.wait.min(self.shared.lifecycle.late_wait());
         if self.state.unread_bytes() == 0 {
             let begun = Instant::now();
@@ -61,9 +59,6 @@ impl Connection {
             return u64::MAX;
         }
         let found = late.take(self.state.unread_bytes());
-        if late.is_over() && (found > 0 || goes_on) {
-            leave.set_cut();
-        }
         self.late.set(late);
         found
     }

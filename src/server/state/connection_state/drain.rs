@@ -146,10 +146,12 @@ impl ConnectionState {
 
     /// For whom the handler waits.
     fn flow(&self) -> Flow {
-        match self.waits_for_peer() && self.unread_bytes() == 0 {
-            _ if self.is_held_up() || self.has_backlog() => Flow::HeldUp,
-            true => Flow::Idle,
-            false => Flow::Behind,
+        if self.is_held_up() || self.has_backlog() {
+            Flow::HeldUp
+        } else if self.waits_for_peer() && self.unread_bytes() == 0 {
+            Flow::Idle
+        } else {
+            Flow::Behind
         }
     }
 
@@ -167,8 +169,7 @@ impl ConnectionState {
     /// answers what comes with a reset once both directions are shut down, keeps none of it and
     /// does not say how much it was: one byte at least.
     pub(crate) fn late_unread_bytes(&self) -> u64 {
-        // A client from the queue was waited for already.
-        if self.leave.is_cut() && !self.leave.is_late() {
+        if self.leave.is_cut() {
             self.poll_readable(LATE_WAIT);
         }
         let is_reset = || matches!(self.socket.take_error(), Ok(Some(_)) | Err(_));
